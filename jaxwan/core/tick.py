@@ -1,0 +1,28 @@
+"""Tick: the record of one server update, the only thing the world tells the learner.
+
+Barrier protocols have one slot per worker; event protocols have K slots, the buffer size. A slot
+whose contribution is absent, lost or rejected keeps its place with weight 0.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from jaxwan.core.pytrees import pytree
+
+
+@pytree
+class Tick:
+    """Who contributes to one server update, and on which version of the model each worked.
+
+    `fresh` marks a worker whose error memory and local optimizer were wiped (crash, churn) before
+    this cycle. In event protocols a slot's worker fetches the next model right after its slot.
+    """
+
+    worker: jax.Array  # int32 [slot]
+    cycle: jax.Array  # int32 [slot]; the worker's own counter, the address of its data and noise
+    base_age: jax.Array  # int32 [slot]; versions between the model it worked on and the newest
+    weight: jax.Array  # float32 [slot]; 0 = no contribution
+    attacker: jax.Array  # bool [slot]
+    fresh: jax.Array  # bool [slot]
+    fetched: jax.Array  # bool [slot]; the worker fetches the newest model after this slot
