@@ -1,0 +1,1 @@
+"""Reading results: tables and plots from pandas frames, without JAX."""

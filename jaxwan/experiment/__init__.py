@@ -1,0 +1,1 @@
+"""Floor 2: the validated front door, the catalog, and the lowering to Plan and Knobs."""

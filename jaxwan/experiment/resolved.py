@@ -1,0 +1,116 @@
+"""Resolved: one experiment with every name looked up and every default filled in.
+
+`resolve.py` makes it from a validated Experiment; `lower.py` turns it into Plan and Knobs. Units:
+seconds, bit/s; rates and durations given in reference steps are still in reference steps here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A family member with its settings: `knobs` are traced numbers, `static` compile-time."""
+
+    kind: str
+    knobs: dict[str, Any] = field(default_factory=dict)
+    static: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker: relative speed, link to the coordinator, and its part in the story."""
+
+    name: str
+    speed: float
+    up_bps: float
+    down_bps: float
+    delay_s: float  # one way
+    loss: float
+    jitter_s: float  # standard deviation of the delay
+    region: str
+    device: str
+    online: bool  # online at time 0
+    attacker: bool
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """An alternating renewal process: up for a while, down for a while.
+
+    Means are in seconds when `unit` is "s" and in reference steps of the scenario when "steps".
+    `up_shape` and `down_shape` are the Weibull shape or the lognormal sigma of their law.
+    """
+
+    up_mean: float  # inf = never
+    down_mean: float  # inf = for good
+    unit: str = "steps"
+    up_law: str = "exponential"
+    down_law: str = "deterministic"
+    up_shape: float = 1.0
+    down_shape: float = 1.0
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What may go wrong; None = does not happen."""
+
+    crash: Renewal | None = None
+    transient: Renewal | None = None
+    churn: Renewal | None = None
+    slowdown: Renewal | None = None
+    slowdown_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A training task at full size (time, bytes) and its proxy (loss)."""
+
+    name: str
+    description: str
+    stars: int
+    batch: int  # samples in one full-size gradient step
+    step_s: float  # one reference step on one reference GPU
+    cpu_slowdown: float
+    model: Choice  # member of PROBLEMS at full size
+    proxy: Choice  # member of PROBLEMS that many replicates can train
+    optimizer: Choice
+    target_loss: float | None  # held-out loss that counts as reached
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Success criteria of a challenge."""
+
+    min_steps: int
+    max_rejection: float
+    min_throughput_ratio: float
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One experiment, complete. Everything that shapes its rows is in here except the seed."""
+
+    scenario: Scenario
+    challenge: str
+    network: str | None
+    workers: tuple[Worker, ...]
+    failures: Failures
+    criteria: Criteria
+    strategy: Choice
+    buffer: int  # contributions per server update in event protocols
+    compressor: Choice
+    error_feedback: bool
+    aggregator: Choice
+    attack: Choice | None  # None where nobody attacks
+    optimizer: Choice
+    transport: str
+    compute_sigma: float  # sigma of the lognormal compute noise (mean 1)
+    steps: int  # local gradient steps per worker slot
+    timing_only: bool
+    fidelity: str  # "proxy" or "full"
+    eval_points: int
+    target_loss: float | None
+    labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

@@ -1,0 +1,1 @@
+"""The learner: what a contribution does to the model. It never sees a clock or a byte rate."""

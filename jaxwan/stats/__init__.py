@@ -1,0 +1,1 @@
+"""Statistics of runs: float64 on the host, NumPy and SciPy only."""

@@ -1,0 +1,1 @@
+"""The world: who contributes when. It never sees a gradient."""
