@@ -1,0 +1,5 @@
+"""Units in one place: seconds, bits, bytes."""
+
+BITS_PER_BYTE = 8
+FLOAT32_BITS = 32
+MIB = 2**20
