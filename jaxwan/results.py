@@ -1,0 +1,216 @@
+"""Results: one row per run, the curves, and what they say about each configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxwan.columns import COLUMNS, CURVE_COLUMNS, identity_columns, swept_columns
+from jaxwan.stats.intervals import mean_interval, quantiles, wilson_interval
+from jaxwan.store import Store
+
+DEFAULT_METRICS = (
+    "throughput_ratio",
+    "rejection_rate",
+    "staleness_mean",
+    "time_s",
+    "loss_final",
+    "time_to_target_s",
+    "success",
+)
+_QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
+
+
+class Results:
+    """Runs side by side: `frame` has one row per run, `curves` one row per run and point."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        curves: pd.DataFrame | None = None,
+        question: str = "",
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.frame = frame
+        self.curves = _no_curves() if curves is None else curves
+        self.question = question
+        self.warnings = tuple(warnings)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Results:
+        """Read a store; a sweep that is not complete says so in `warnings`.
+
+        Raises:
+            ValueError: when the folder holds no store or a damaged part.
+        """
+        store = Store(directory)
+        frame, curves = store.load()
+        notes = list(store.manifest.get("warnings", ()))
+        planned, done = len(store.chunks), len(store.done())
+        if done < planned:
+            notes.append(f"{store.path} holds {done} of {planned} chunks: the sweep is unfinished")
+        return cls(frame, curves, store.manifest.get("question", ""), notes)
+
+    @property
+    def swept(self) -> list[str]:
+        """List the columns the sweep added to the standard ones."""
+        return swept_columns(self.frame)
+
+    def summary(
+        self, metrics: Sequence[str] | None = None, confidence: float = 0.95
+    ) -> pd.DataFrame:
+        """Reduce the runs of each configuration to means, intervals and quantiles.
+
+        One row per `config_id`, in order of first appearance: identity, `n`, then per metric
+        `_mean _lo _hi _q05 _q50 _q95`. Flags get Wilson's interval and no quantiles. Asking for
+        `time_to_target_s` gives `reached_*` and quantiles in which a run that never got there
+        counts as infinite, since a mean over those that did would mislead.
+
+        Raises:
+            ValueError: when a metric is no numeric column of the frame.
+        """
+        names = self._known(DEFAULT_METRICS if metrics is None else metrics, metrics is not None)
+        identity = identity_columns(self.frame)
+        rows = []
+        for config_id, runs in self.frame.groupby("config_id", sort=False):
+            row: dict[str, Any] = {name: runs[name].iloc[0] for name in identity}
+            row = {"config_id": config_id, **row, "n": len(runs)}
+            for name in names:
+                row |= _reduce(runs, name, confidence)
+            rows.append(row)
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["config_id", *identity, "n"])
+
+    def success_reasons(self) -> pd.DataFrame:
+        """Count, per configuration, the runs that failed each criterion."""
+        one_each = self.frame[["config_id", "failed_criteria"]].copy()
+        one_each["failed_criteria"] = one_each["failed_criteria"].fillna("").str.split(",")
+        one_each = one_each.explode("failed_criteria")
+        one_each["failed_criteria"] = one_each["failed_criteria"].str.strip()
+        counts = pd.crosstab(one_each["config_id"], one_each["failed_criteria"])
+        order = self.frame["config_id"].unique()
+        return counts.drop(columns="", errors="ignore").reindex(order)
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Draw loss against time, or throughput where nothing was learned, as a PNG."""
+        from jaxwan.analysis.plots import loss_versus_time
+
+        return loss_versus_time(self.curves, self.frame, path, title=self.question)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write every run to `path`: .parquet and .csv hold the frame, .json the summary too.
+
+        Raises:
+            ValueError: when the ending is none of the three.
+        """
+        writers = {".parquet": self.to_parquet, ".csv": self.to_csv, ".json": self.to_json}
+        target = Path(path)
+        if target.suffix not in writers:
+            raise ValueError(f"cannot save as {target.name!r}: use {', '.join(writers)}")
+        return writers[target.suffix](target)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> Path:
+        """Write the frame as Parquet."""
+        self.frame.to_parquet(_ready(path), index=False)
+        return Path(path)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the frame as CSV; a per-worker list becomes a JSON array in its cell."""
+        lists = [str(name) for name in self.frame if _is_list(str(name))]
+        cells = {name: self.frame[name].map(_json_cell) for name in lists}
+        self.frame.assign(**cells).to_csv(_ready(path), index=False, lineterminator="\n")
+        return Path(path)
+
+    def to_json(self, path: str | os.PathLike[str]) -> Path:
+        """Write question, warnings, summary and runs as one JSON object; NaN and inf are null."""
+        document = {
+            "question": self.question,
+            "warnings": list(self.warnings),
+            "summary": records(self.summary()),
+            "runs": records(self.frame),
+        }
+        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+        _ready(path).write_text(text, encoding="utf-8")
+        return Path(path)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        configs = self.frame["config_id"].nunique() if "config_id" in self.frame else 0
+        points = f", {len(self.curves)} curve points" if len(self.curves) else ", timing only"
+        question = f": {self.question}" if self.question else ""
+        return f"Results({len(self.frame)} runs of {configs} configurations{points}{question})"
+
+    def _known(self, metrics: Sequence[str], strict: bool) -> list[str]:
+        numeric = set(self.frame.select_dtypes(["number", "bool"]).columns)
+        strange = [name for name in metrics if name not in numeric]
+        if strange and strict:
+            known = ", ".join(name for name in self.frame if name in numeric)
+            raise ValueError(
+                f"no numeric column {strange[0]!r} in the results (there are: {known})"
+            )
+        return [name for name in metrics if name in numeric]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn rows into JSON-ready dicts: plain Python values, NaN and inf as None."""
+    columns = {str(name): [_plain(value) for value in frame[name]] for name in frame.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _reduce(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
+    if name == "time_to_target_s":
+        return _reduce_censored(runs, name, confidence)
+    if runs[name].dtype == bool:
+        share = wilson_interval(runs[name].sum(), len(runs), confidence)
+        return {f"{name}_mean": share.mean, f"{name}_lo": share.low, f"{name}_hi": share.high}
+    values = runs[name].to_numpy(np.float64)
+    mean = mean_interval(values, confidence)
+    bounds = {f"{name}_mean": mean.mean, f"{name}_lo": mean.low, f"{name}_hi": mean.high}
+    return bounds | _named_quantiles(name, values)
+
+
+def _reduce_censored(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
+    reached = runs["reached"] if "reached" in runs else runs[name].notna()
+    times = np.where(reached, runs[name], np.inf)
+    frame = pd.DataFrame({"reached": np.asarray(reached, bool)})
+    return _reduce(frame, "reached", confidence) | _named_quantiles(name, times)
+
+
+def _named_quantiles(name: str, values: np.ndarray) -> dict[str, Any]:
+    found = quantiles(values, list(_QUANTILES.values()))
+    return {f"{name}_{suffix}": value for suffix, value in zip(_QUANTILES, found, strict=True)}
+
+
+def _no_curves() -> pd.DataFrame:
+    return pd.DataFrame({name: [] for name in CURVE_COLUMNS})
+
+
+def _is_list(name: str) -> bool:
+    return name in COLUMNS and COLUMNS[name].dtype == "list<float>"
+
+
+def _json_cell(value: Any) -> str:
+    return json.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0:
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value is pd.NA or value is pd.NaT else value
+
+
+def _ready(path: str | os.PathLike[str]) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)
