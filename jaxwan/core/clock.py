@@ -74,7 +74,7 @@ def latest_of(a: Instant, b: Instant) -> Instant:
     return choose(is_before(a, b), b, a)
 
 
-def at(instant: Instant, index: jax.Array) -> Instant:
+def at(instant: Instant, index: jax.Array | int) -> Instant:
     """Pick one place of an array of instants."""
     return jax.tree.map(lambda x: x[index], instant)
 

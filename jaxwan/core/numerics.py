@@ -8,16 +8,53 @@ import numpy as np
 from jax import lax
 
 NETWORK_LIMIT = 16
+LANES = 64
+INT16_MAX = 32767
 
 
-def _kth_bits(bits: jax.Array, k: jax.Array | int) -> jax.Array:
-    """Return the k-th largest of nonnegative int32 `bits` [dim], one bit a pass from the top."""
+def _lanes(x: jax.Array) -> jax.Array:
+    """Fold an int32 [dim] into [row, lane], short enough to count a lane in int16; pad is −1."""
+    rows = -(-x.shape[0] // LANES)
+    lanes = LANES * -(-rows // INT16_MAX)
+    return jnp.pad(x, (0, -x.shape[0] % lanes), constant_values=-1).reshape(-1, lanes)
 
-    def settle(step: jax.Array, low: jax.Array) -> jax.Array:
-        trial = low | jnp.left_shift(jnp.int32(1), jnp.int32(30) - step)
-        return jnp.where(jnp.sum(bits >= trial, dtype=jnp.int32) >= k, trial, low)
 
-    return lax.fori_loop(0, 31, settle, jnp.int32(0))
+def _search(
+    half: jax.Array, k: jax.Array, found: jax.Array, top: int, offset: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the largest t with at least k of `half` ≥ t, or any t with exactly k, and its count.
+
+    `half` [row, lane] holds int16 numbers less `offset`; `found` is the count at t = 0.
+    """
+
+    def unsettled(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        bit, _, count = carry
+        return (bit > 0) & (count != k)
+
+    def settle(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        bit, low, count = carry
+        reached = half >= (low + bit - offset).astype(jnp.int16)
+        hits = jnp.sum(jnp.sum(reached, axis=0, dtype=jnp.int16), dtype=jnp.int32)
+        enough = hits >= k
+        return bit >> 1, jnp.where(enough, low + bit, low), jnp.where(enough, hits, count)
+
+    _, low, count = lax.while_loop(unsettled, settle, (jnp.int32(top), jnp.int32(0), found))
+    return low, count
+
+
+def _threshold(bits: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return t and how many of nonnegative int32 `bits` [dim] are ≥ t.
+
+    Either exactly k are, or t is the k-th largest itself. Halves of 16 bits are searched in turn,
+    because int16 comparisons and counts are twice as fast as int32 ones.
+    """
+    folded = _lanes(bits)
+    upper = folded >> 16
+    high, count = _search(upper.astype(jnp.int16), k, jnp.int32(bits.shape[0]), 1 << 14, 0)
+    lower = jnp.where(upper > high, INT16_MAX, (folded & 0xFFFF) - (INT16_MAX + 1))
+    lower = jnp.where(upper < high, -INT16_MAX - 1, lower).astype(jnp.int16)
+    low, count = _search(lower, k, count, 1 << 15, INT16_MAX + 1)
+    return (high << 16) | low, count
 
 
 def kth_largest(x: jax.Array, k: jax.Array | int) -> jax.Array:
@@ -25,16 +62,43 @@ def kth_largest(x: jax.Array, k: jax.Array | int) -> jax.Array:
 
     `x` is a nonnegative float32 [dim] and 1 ≤ k ≤ dim. NaN counts as larger than infinity.
     """
-    return lax.bitcast_convert_type(_kth_bits(lax.bitcast_convert_type(x, jnp.int32), k), x.dtype)
+    bits = lax.bitcast_convert_type(x, jnp.int32)
+    threshold, _ = _threshold(bits, jnp.asarray(k, jnp.int32))
+    least = jnp.min(jnp.where(bits >= threshold, bits, jnp.iinfo(jnp.int32).max))
+    return lax.bitcast_convert_type(least, x.dtype)
+
+
+def _tie_end(tied: jax.Array, excess: jax.Array) -> jax.Array:
+    """Return the least index from which on at most `excess` of `tied` [dim] are set.
+
+    No excess at all returns dim without a pass over the data.
+    """
+    dim = tied.shape[0]
+    place = lax.iota(jnp.int32, dim)
+
+    def unsettled(span: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return span[0] < span[1]
+
+    def settle(span: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        middle = (span[0] + span[1]) // 2
+        few = jnp.sum(tied & (place >= middle), dtype=jnp.int32) <= excess
+        return jnp.where(few, span[0], middle + 1), jnp.where(few, middle, span[1])
+
+    start = jnp.where(excess > 0, jnp.int32(0), jnp.int32(dim))
+    return lax.while_loop(unsettled, settle, (start, jnp.int32(dim)))[0]
 
 
 def keep_largest_mask(x_abs: jax.Array, k: jax.Array | int) -> jax.Array:
-    """Mark exactly the k largest entries of a nonnegative float32 [dim], ties by lowest index."""
+    """Mark exactly the k largest entries of a nonnegative float32 [dim], ties by lowest index.
+
+    1 ≤ k ≤ dim may be traced and batched. NaN counts as larger than infinity.
+    """
     bits = lax.bitcast_convert_type(x_abs, jnp.int32)
-    threshold = _kth_bits(bits, k)
-    above, tied = bits > threshold, bits == threshold
-    room = k - jnp.sum(above, dtype=jnp.int32)
-    return above | (tied & (jnp.cumsum(tied, dtype=jnp.int32) <= room))
+    wanted = jnp.asarray(k, jnp.int32)
+    threshold, count = _threshold(bits, wanted)
+    end = _tie_end(bits == threshold, count - wanted)
+    before = lax.iota(jnp.int32, bits.shape[0]) < end
+    return (bits > threshold) | ((bits == threshold) & before)
 
 
 def masked_mean(x: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:

@@ -97,18 +97,17 @@ class Walk(NamedTuple):
     exhausted: jax.Array  # the loop bound was met
 
 
-def duration(law: DurationKnobs, word: jax.Array, gauss: jax.Array) -> jax.Array:
-    """Draw durations in seconds from one uniform word and one normal word each."""
+def duration(law: DurationKnobs, word: jax.Array) -> jax.Array:
+    """Draw durations in seconds, one uint32 word each; a law uses either E or N of that word."""
     exponential = -jnp.log(keys.to_uniform(word))
-    spread = law.power * jnp.log(exponential) + law.sigma * keys.to_normal(gauss)
+    spread = law.power * jnp.log(exponential) + law.sigma * keys.to_normal(word)
     return jnp.where(jnp.isinf(law.scale), jnp.inf, law.scale * jnp.exp(spread))
 
 
 def draw(knobs: RenewalKnobs, key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the up and down durations of outage number `count [process]`; `key [process, 2]`."""
+    """Return the up and down durations of outage number `count`, under `key [..., 2]`."""
     up_word, down_word = keys.threefry(key, count, jnp.uint32(0))
-    up_gauss, down_gauss = keys.threefry(key, count, jnp.uint32(1))
-    return duration(knobs.up, up_word, up_gauss), duration(knobs.down, down_word, down_gauss)
+    return duration(knobs.up, up_word), duration(knobs.down, down_word)
 
 
 def first_outages(knobs: RenewalKnobs, key: jax.Array, down_now: jax.Array) -> Outages:
@@ -120,17 +119,17 @@ def first_outages(knobs: RenewalKnobs, key: jax.Array, down_now: jax.Array) -> O
     return Outages(start, clock.add(start, down_s), count)
 
 
-def pass_outage(knobs: RenewalKnobs, key: jax.Array, outages: Outages, hit: jax.Array) -> Outages:
-    """Replace the outages in the mask `hit [process]` by the next ones of their processes."""
-    count = outages.count + hit.astype(jnp.int32)
-    up_s, down_s = draw(knobs, key, count)
-    start = clock.choose(hit, clock.add(outages.end, up_s), outages.start)
-    end = clock.choose(hit, clock.add(start, down_s), outages.end)
-    return Outages(start, end, count)
-
-
-def _only(index: jax.Array, size: int) -> jax.Array:
-    return jnp.arange(size, dtype=jnp.int32) == index
+def pass_outage(
+    knobs: RenewalKnobs, key: jax.Array, outages: Outages, index: jax.Array
+) -> Outages:
+    """Replace the outage of one process by the next one."""
+    law, own, past = jax.tree.map(lambda column: column[index], (knobs, key, outages))
+    count = past.count + 1
+    up_s, down_s = draw(law, own, count)
+    start = clock.add(past.end, up_s)
+    following = Outages(start, clock.add(start, down_s), count)
+    hit = jnp.arange(outages.count.shape[0], dtype=jnp.int32) == index
+    return jax.tree.map(lambda new, old: jnp.where(hit, new, old), following, outages)
 
 
 def await_up(
@@ -156,8 +155,8 @@ def await_up(
         outages, ready, wiped, turns = state
         index = clock.earliest(outages.start)
         ready = clock.latest_of(ready, clock.at(outages.end, index))
-        hit = _only(index, wipes.shape[0])
-        return pass_outage(knobs, key, outages, hit), ready, wiped | wipes[index], turns + 1
+        outages = pass_outage(knobs, key, outages, index)
+        return outages, ready, wiped | wipes[index], turns + 1
 
     state = (outages, ready, jnp.array(False), jnp.int32(0))
     outages, ready, wiped, turns = jax.lax.while_loop(begun, step, state)
@@ -212,7 +211,7 @@ def _suffer(
     lost = lost & ~progress.lost
     gone = lost | progress.lost
     return _Progress(
-        outages=pass_outage(knobs, key, progress.outages, _only(index, len(WIPES))),
+        outages=pass_outage(knobs, key, progress.outages, index),
         now=clock.latest_of(progress.now, end),
         download_s=jnp.where(gone, 0.0, progress.download_s - downloaded),
         compute_s=jnp.where(gone, 0.0, compute_left),
@@ -265,17 +264,15 @@ def walk(
 
 
 def catch_up(knobs: RenewalKnobs, key: jax.Array, episodes: Outages, now: Instant) -> Outages:
-    """Pass the episodes `[process]` that have ended by `now`."""
+    """Pass the episodes of a single process `[1]` that have ended by `now`."""
 
     def ended(state: tuple[Outages, jax.Array]) -> jax.Array:
-        episodes, turns = state
-        over = ~clock.is_before(now, episodes.end) & ~clock.is_never(episodes.end)
-        return jnp.any(over) & (turns < MOST_OUTAGES)
+        end = clock.at(state[0].end, 0)
+        over = ~clock.is_before(now, end) & ~clock.is_never(end)
+        return over & (state[1] < MOST_OUTAGES)
 
     def step(state: tuple[Outages, jax.Array]) -> tuple[Outages, jax.Array]:
-        episodes, turns = state
-        over = ~clock.is_before(now, episodes.end) & ~clock.is_never(episodes.end)
-        return pass_outage(knobs, key, episodes, over), turns + 1
+        return pass_outage(knobs, key, state[0], jnp.int32(0)), state[1] + 1
 
     return jax.lax.while_loop(ended, step, (episodes, jnp.int32(0)))[0]
 
@@ -287,39 +284,38 @@ class History(NamedTuple):
     up_s: jax.Array  # time up
 
 
-def history(
-    knobs: RenewalKnobs, key: jax.Array, outages: Outages, until: Instant
-) -> History:
+@pytree
+class _Replay:
+    outages: Outages
+    count: jax.Array
+    covered: Instant
+    down: Instant
+    turns: jax.Array
+
+
+def history(knobs: RenewalKnobs, key: jax.Array, outages: Outages, until: Instant) -> History:
     """Replay a worker's outages from its first ones `[process]` to an instant, exactly."""
 
-    @pytree
-    class Replay:
-        outages: Outages
-        count: jax.Array
-        covered: Instant
-        down: Instant
-        turns: jax.Array
-
-    def begun(state: Replay) -> jax.Array:
+    def begun(state: _Replay) -> jax.Array:
         first = clock.at(state.outages.start, clock.earliest(state.outages.start))
         return clock.is_before(first, until) & (state.turns < MOST_OUTAGES)
 
-    def step(state: Replay) -> Replay:
+    def step(state: _Replay) -> _Replay:
         index = clock.earliest(state.outages.start)
         start, end = clock.at(state.outages.start, index), clock.at(state.outages.end, index)
         end = clock.choose(clock.is_before(until, end), until, end)
         dark_s = clock.since(end, clock.latest_of(start, state.covered))
-        hit = _only(index, state.count.shape[0])
+        hit = jnp.arange(state.count.shape[0], dtype=jnp.int32) == index
         return replace(
             state,
-            outages=pass_outage(knobs, key, state.outages, hit),
-            count=state.count + hit.astype(jnp.int32),
+            outages=pass_outage(knobs, key, state.outages, index),
+            count=state.count + hit,
             covered=clock.latest_of(state.covered, end),
             down=clock.add(state.down, dark_s),
             turns=state.turns + 1,
         )
 
-    state = Replay(
+    state = _Replay(
         outages, jnp.zeros_like(outages.count), clock.start_of_time(), clock.start_of_time(),
         jnp.int32(0),
     )  # fmt: skip

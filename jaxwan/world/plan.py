@@ -1,0 +1,50 @@
+"""WorldPlan (static) and WorldKnobs (traced): everything that decides who contributes when."""
+
+from __future__ import annotations
+
+import jax
+
+from jaxwan.core.pytrees import pytree
+from jaxwan.world.failures import RenewalKnobs
+
+
+@pytree
+class WorldPlan:
+    """Shapes and the protocol; a change recompiles.
+
+    `slots` is the number of contributions per tick: the workers (barrier) or the buffer (events).
+    """
+
+    protocol: str  # "barrier" or "events"
+    transport: str
+    workers: int
+    slots: int
+    ticks: int  # room for ticks; each run has its own number in its knobs
+
+
+@pytree
+class WorldKnobs:
+    """Every number of one run's world; a change never recompiles."""
+
+    present: jax.Array  # bool [worker]; False pads the fleet to the plan's width
+    online: jax.Array  # bool [worker]; online at time zero
+    attacker: jax.Array  # bool [worker]
+    speed: jax.Array  # [worker]; relative to the reference device
+    up_bps: jax.Array  # [worker]
+    down_bps: jax.Array  # [worker]
+    delay_s: jax.Array  # [worker]; one way
+    loss: jax.Array  # [worker]
+    jitter_s: jax.Array  # [worker]
+    step_s: jax.Array  # one local step on the reference device
+    compute_sigma: jax.Array  # sigma of the lognormal compute noise, mean 1
+    local_steps: jax.Array  # gradient steps in one cycle
+    overlap: jax.Array  # bool; the upload streams out during the last backward pass
+    update_bits: jax.Array  # one compressed update
+    dense_bits: jax.Array  # the whole model
+    max_staleness: jax.Array  # int32; server updates since the fetch that are still accepted
+    detection_s: jax.Array  # until a failure in mid-round is noticed
+    cycle_ends: jax.Array  # int32; event protocols: arrivals and losses before the run ends
+    ticks: jax.Array  # int32; ticks of this run
+    outages: RenewalKnobs  # [process of PROCESSES]
+    slowdown: RenewalKnobs  # [1]
+    slowdown_factor: jax.Array
