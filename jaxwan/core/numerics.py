@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-NETWORK_LIMIT = 16
+NETWORK_LIMIT = 64
 LANES = 64
 INT16_MAX = 32767
+Carry = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def _lanes(x: jax.Array) -> jax.Array:
@@ -27,11 +28,11 @@ def _search(
     `half` [row, lane] holds int16 numbers less `offset`; `found` is the count at t = 0.
     """
 
-    def unsettled(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def unsettled(carry: Carry) -> jax.Array:
         bit, _, count = carry
         return (bit > 0) & (count != k)
 
-    def settle(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def settle(carry: Carry) -> Carry:
         bit, low, count = carry
         reached = half >= (low + bit - offset).astype(jnp.int16)
         hits = jnp.sum(jnp.sum(reached, axis=0, dtype=jnp.int16), dtype=jnp.int32)
@@ -129,7 +130,7 @@ def exchanges(n: int) -> list[tuple[int, int]]:
 
 
 def sort_rows(rows: list[jax.Array]) -> list[jax.Array]:
-    """Sort up to 16 equally shaped arrays elementwise, smallest first; NaN sorts as +infinity."""
+    """Sort a few equally shaped arrays elementwise, smallest first; NaN sorts as +infinity."""
     rows = [jnp.where(jnp.isnan(row), np.inf, row) for row in rows]
     for low, high in exchanges(len(rows)):
         smaller, larger = jnp.minimum(rows[low], rows[high]), jnp.maximum(rows[low], rows[high])
@@ -145,7 +146,7 @@ def sorted_rows(x: jax.Array) -> list[jax.Array]:
 
 
 def sort_small(x: jax.Array, axis: int = 0) -> jax.Array:
-    """Sort along `axis`, smallest first: a network up to 16 entries, `jnp.sort` above.
+    """Sort along `axis`, smallest first: a network up to 64 entries, `jnp.sort` above.
 
     NaN sorts as +infinity.
     """
