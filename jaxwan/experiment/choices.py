@@ -1,0 +1,68 @@
+"""The annotations of every family at the front door, generated from the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
+
+from jaxwan.experiment.schema import OneOf, Range, Settings, family_models
+from jaxwan.experiment.strategies import STRATEGIES, Strategy
+from jaxwan.learning.aggregators import AGGREGATORS
+from jaxwan.learning.attacks import ATTACKS
+from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.optimizers import OPTIMIZERS
+from jaxwan.learning.problems import PROBLEMS
+from jaxwan.world.failures import LAWS
+from jaxwan.world.transport import TRANSPORTS
+
+Switch = Annotated[bool, Strict()]
+Count = Annotated[int, Range(1)]
+
+
+class NoAttack(Settings):
+    """Nobody attacks."""
+
+    kind: Literal["none"] = "none"
+
+
+def memory_field(member: Any) -> Mapping[str, Any]:
+    """Add the switch of the error memory to every compressor."""
+    usual = "on" if member.feedback else "off"
+    text = f"error feedback; {usual} unless told"
+    return {"error_feedback": (Switch | None, Field(default=None, description=text))}
+
+
+def buffer_field(member: Strategy) -> Mapping[str, Any]:
+    """Add the buffer to the strategies that merge arrivals."""
+    if member.protocol != "events":
+        return {}
+    return {
+        "buffer": (Count | None, Field(default=None, description="contributions per server update"))
+    }
+
+
+STRATEGY_MODELS = family_models(STRATEGIES, buffer_field)
+COMPRESSOR_MODELS = family_models(COMPRESSORS, memory_field)
+AGGREGATOR_MODELS = family_models(AGGREGATORS)
+ATTACK_MODELS: dict[str, type[Settings]] = {"none": NoAttack} | family_models(ATTACKS)
+OPTIMIZER_MODELS = family_models(OPTIMIZERS)
+PROBLEM_MODELS = family_models(PROBLEMS)
+
+STRATEGY = OneOf("strategy", STRATEGY_MODELS)
+COMPRESSOR = OneOf("compressor", COMPRESSOR_MODELS)
+AGGREGATOR = OneOf("aggregator", AGGREGATOR_MODELS)
+ATTACK = OneOf("attack", ATTACK_MODELS)
+OPTIMIZER = OneOf("optimizer", OPTIMIZER_MODELS)
+
+FAMILIES: dict[str, Mapping[str, Any]] = {
+    "strategy": STRATEGIES,
+    "compressor": COMPRESSORS,
+    "aggregator": AGGREGATORS,
+    "attack": ATTACKS,
+    "optimizer": OPTIMIZERS,
+    "problem": PROBLEMS,
+}
+LAW_NAMES = tuple(LAWS)
+TRANSPORT_NAMES = tuple(TRANSPORTS)

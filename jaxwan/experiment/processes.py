@@ -1,0 +1,148 @@
+"""Failures as the user states them, and the renewal processes they mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from jaxwan.experiment.choices import LAW_NAMES
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.resolved import Failures, Renewal
+from jaxwan.experiment.schema import Range, Settings
+
+UP = ("p", "mtbf_s", "mtbf_steps")
+DOWN = ("duration_s", "duration_steps")
+Law = Literal[LAW_NAMES]  # type: ignore[valid-type]
+Length = Annotated[float, Range(0.0, open_low=True)]
+Shape = Annotated[float, Range(0.0, open_low=True)]
+
+
+class Process(Settings):
+    """How often something fails and for how long."""
+
+    p: Annotated[float, Range(0.0, 1.0, open_high=True)] | None = Field(
+        default=None, description="probability per reference step; the rate is -ln(1-p)"
+    )
+    mtbf_s: Length | None = Field(default=None, description="mean time up, seconds")
+    mtbf_steps: Length | None = Field(default=None, description="mean time up, reference steps")
+    duration_s: Annotated[float, Range(0.0)] | None = Field(
+        default=None, description="mean time down, seconds"
+    )
+    duration_steps: Annotated[float, Range(0.0)] | None = Field(
+        default=None, description="mean time down, reference steps"
+    )
+    law: Law | None = Field(default=None, description="law of the time up; exponential unless told")
+    shape: Shape | None = Field(default=None, description="Weibull shape or lognormal sigma, up")
+    down_law: Law | None = Field(
+        default=None, description="law of the time down; deterministic if unset"
+    )
+    down_shape: Shape | None = Field(
+        default=None, description="Weibull shape or lognormal sigma, down"
+    )
+
+    @model_validator(mode="after")
+    def one_of_each(self) -> Process:
+        for names in (UP, DOWN):
+            given = [name for name in names if getattr(self, name) is not None]
+            if len(given) > 1:
+                raise InputError(f"{' and '.join(given)} say the same thing; give only one")
+        return self
+
+
+class Slowdown(Process):
+    """Episodes in which a worker computes slower by a factor."""
+
+    factor: Annotated[float, Range(1.0)] | None = Field(
+        default=None, description="how many times slower"
+    )
+
+
+def off(value: Any) -> Any:
+    """Read the word "none" as None, which TOML cannot write."""
+    return None if value == "none" else value
+
+
+class FailureTable(Settings):
+    """What may go wrong. An omitted one is the challenge's own; "none" switches it off."""
+
+    crash: Annotated[Process | None, BeforeValidator(off)] = None
+    transient: Annotated[Process | None, BeforeValidator(off)] = None
+    churn: Annotated[Process | None, BeforeValidator(off)] = None
+    slowdown: Annotated[Slowdown | None, BeforeValidator(off)] = None
+
+
+def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Lay the settings of `top` over `base`; a rate or a duration replaces the other spelling."""
+    replaced = {name for group in (UP, DOWN) if set(group) & set(top) for name in group}
+    return {name: value for name, value in base.items() if name not in replaced} | top
+
+
+def mean_up(values: dict[str, Any], place: str) -> tuple[float, str]:
+    """Return the mean time up and its unit."""
+    if "p" in values:
+        rate = -math.log1p(-values["p"])
+        return (1.0 / rate if rate > 0 else math.inf), "steps"
+    if "mtbf_s" in values:
+        return values["mtbf_s"], "s"
+    if "mtbf_steps" in values:
+        return values["mtbf_steps"], "steps"
+    raise InputError("say how often: p, mtbf_s or mtbf_steps", place)
+
+
+def mean_down(values: dict[str, Any], place: str) -> tuple[float, str | None]:
+    """Return the mean time down and its unit; a crash without a duration is for good."""
+    if "duration_s" in values:
+        return values["duration_s"], "s"
+    if "duration_steps" in values:
+        return values["duration_steps"], "steps"
+    if place.endswith("crash"):
+        return math.inf, None
+    raise InputError("say for how long: duration_s or duration_steps", place)
+
+
+def renewal(values: dict[str, Any], step_s: float, place: str) -> Renewal:
+    """Return the renewal process that the settings mean; mixed units become seconds."""
+    up, up_unit = mean_up(values, place)
+    down, down_unit = mean_down(values, place)
+    unit = up_unit if down_unit in (None, up_unit) else "s"
+    scale = {"s": 1.0, "steps": step_s if unit == "s" else 1.0}
+    return Renewal(
+        up_mean=up * scale[up_unit],
+        down_mean=down * scale[down_unit or unit],
+        unit=unit,
+        up_law=values.get("law", "exponential"),
+        down_law=values.get("down_law", "deterministic"),
+        up_shape=values.get("shape", 1.0),
+        down_shape=values.get("down_shape", 1.0),
+    )
+
+
+def stated(table: FailureTable, name: str) -> dict[str, Any] | None:
+    """Return the settings of one kind of failure, or None where it is off."""
+    process = getattr(table, name)
+    return None if process is None else process.model_dump(exclude_none=True)
+
+
+def chosen(base: FailureTable, top: FailureTable, name: str) -> dict[str, Any] | None:
+    """Return the settings of one kind of failure with the experiment's own on top."""
+    own = stated(base, name)
+    if name not in top.model_fields_set:
+        return own
+    over = stated(top, name)
+    return None if over is None else merged(own or {}, over)
+
+
+def failures_of(base: FailureTable, top: FailureTable, step_s: float) -> Failures:
+    """Return the failures of a challenge with the experiment's own laid over them."""
+    found: dict[str, Any] = {}
+    for name in ("crash", "transient", "churn", "slowdown"):
+        values = chosen(base, top, name)
+        if values is None:
+            continue
+        if name == "slowdown" and "factor" not in values:
+            raise InputError("say how many times slower: factor", "failures.slowdown")
+        found["slowdown_factor"] = values.pop("factor", found.get("slowdown_factor", 1.0))
+        found[name] = renewal(values, step_s, f"failures.{name}")
+    return Failures(**found)

@@ -1,0 +1,230 @@
+"""Resolve: look every name up and fill every default in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxwan.experiment.catalog import (
+    ChallengeEntry,
+    NetworkEntry,
+    ScenarioEntry,
+    load_challenge,
+    load_network,
+    load_scenario,
+)
+from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.fleets import WorkerEntry
+from jaxwan.experiment.processes import failures_of
+from jaxwan.experiment.resolved import Choice, Resolved, Scenario, Worker
+from jaxwan.experiment.schema import as_choice
+from jaxwan.experiment.spec import Experiment, LinkTable
+
+LINK = ("up_bps", "down_bps", "delay_s", "loss", "jitter_s")
+
+
+def label(name: str) -> str:
+    """Return the name under which a catalog entry or file stands in the results."""
+    return Path(name).stem if name.endswith((".toml", ".csv")) else name
+
+
+def link_of(table: NetworkEntry | WorkerEntry | LinkTable) -> dict[str, float]:
+    """Return the link fields that a table states; bandwidth_bps means both directions."""
+    both = {"up_bps": table.bandwidth_bps, "down_bps": table.bandwidth_bps}
+    own = {name: getattr(table, name) for name in LINK}
+    stated = both | {name: value for name, value in own.items() if value is not None}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def worker_of(entry: WorkerEntry, name: str) -> Worker:
+    """Return one worker of the challenge on its own link."""
+    network = link_of(load_network(entry.network)) if entry.network else {}
+    link = {"delay_s": 0.0, "loss": 0.0, "jitter_s": 0.0} | network | link_of(entry)
+    return Worker(
+        name=name,
+        speed=entry.speed,
+        region=entry.region or entry.network or "here",
+        device=entry.device or "reference_gpu",
+        online=entry.online,
+        attacker=entry.attacker,
+        **link,
+    )
+
+
+def fleet_of(challenge: ChallengeEntry) -> list[Worker]:
+    """Return the challenge's workers, in order."""
+    fleet: list[Worker] = []
+    for entry in challenge.worker:
+        for copy in range(entry.count):
+            own = entry.name and (entry.name if entry.count == 1 else f"{entry.name}-{copy}")
+            fleet.append(worker_of(entry, own or f"worker-{len(fleet)}"))
+    return fleet
+
+
+def resized(fleet: list[Worker], count: int | None) -> list[Worker]:
+    """Repeat the fleet cyclically to `count` workers; later copies carry their round."""
+    if count is None:
+        return fleet
+    size = len(fleet)
+    names = [fleet[i % size].name + (f"#{i // size}" if i >= size else "") for i in range(count)]
+    return [replace(fleet[i % size], name=name) for i, name in enumerate(names)]
+
+
+def with_attackers(fleet: list[Worker], attackers: int | None) -> list[Worker]:
+    """Let the last `attackers` workers attack, and nobody else."""
+    if attackers is None:
+        return fleet
+    if attackers > len(fleet):
+        raise InputError(f"{attackers} is above the fleet of {len(fleet)} workers", "attackers")
+    first = len(fleet) - attackers
+    return [replace(worker, attacker=i >= first) for i, worker in enumerate(fleet)]
+
+
+def workers_of(experiment: Experiment, challenge: ChallengeEntry) -> tuple[Worker, ...]:
+    """Return the fleet with the experiment's overrides."""
+    fleet = with_attackers(resized(fleet_of(challenge), experiment.workers), experiment.attackers)
+    network = link_of(load_network(experiment.network)) if experiment.network else {}
+    changes: dict[str, Any] = network | link_of(experiment.link)
+    compute = {"device": experiment.compute.device, "speed": experiment.compute.speed}
+    changes |= {name: value for name, value in compute.items() if value is not None}
+    return tuple(replace(worker, **changes) for worker in fleet)
+
+
+def scenario_of(name: str, entry: ScenarioEntry) -> Scenario:
+    """Return the scenario with its members as choices."""
+    problems = FAMILIES["problem"]
+    return Scenario(
+        name=label(name),
+        description=entry.description,
+        stars=entry.stars,
+        batch=entry.batch,
+        step_s=entry.step_s,
+        cpu_slowdown=entry.cpu_slowdown,
+        model=as_choice(entry.model, problems),
+        proxy=as_choice(entry.proxy, problems),
+        optimizer=as_choice(entry.optimizer, FAMILIES["optimizer"]),
+        target_loss=entry.target_loss,
+    )
+
+
+def picked(experiment: Experiment, challenge: ChallengeEntry, family: str) -> Any:
+    """Return the experiment's own member of a family, or the recommended one."""
+    return getattr(experiment, family) or getattr(challenge.recommended, family)
+
+
+def buffer_of(
+    experiment: Experiment, challenge: ChallengeEntry, size: int, warnings: list[str]
+) -> int:
+    """Return the buffer: the experiment's or its strategy's, else the challenge's.
+
+    Raises:
+        InputError: for a stated buffer above the number of workers, or two that differ.
+    """
+    inner = getattr(experiment.strategy, "buffer", None)
+    stated = {
+        place: value
+        for place, value in (("strategy.buffer", inner), ("buffer", experiment.buffer))
+        if value
+    }
+    if len(set(stated.values())) > 1:
+        raise InputError(f"{experiment.buffer} differs from strategy.buffer {inner}", "buffer")
+    for place, value in stated.items():
+        if value > size:
+            raise InputError(
+                f"{value} is above the fleet of {size} workers (allowed: 1 to {size})", place
+            )
+        return value
+    own = challenge.recommended.buffer
+    if own > size:
+        warnings.append(f"buffer: the challenge's {own} is above the {size} workers; {size} used")
+    return min(own, size)
+
+
+def check_aggregator(aggregator: Choice, slots: int, warnings: list[str]) -> None:
+    """Refuse an aggregator that needs more slots than it gets; warn where it is the mean.
+
+    Raises:
+        InputError: naming the number of slots it needs.
+    """
+    member = FAMILIES["aggregator"][aggregator.kind]
+    needed = member.needs(aggregator.knobs)
+    if slots < needed:
+        raise InputError(
+            f"{aggregator.kind!r} needs at least {needed} contributions per update and gets "
+            f"{slots}; set buffer = {needed} or more, or use sync with {needed} workers",
+            "aggregator",
+        )
+    if aggregator.kind != "mean" and member.is_mean(aggregator.knobs, slots):
+        warnings.append(f"aggregator: {aggregator.kind} of {slots} equals the mean")
+
+
+def attack_of(
+    experiment: Experiment, workers: tuple[Worker, ...], warnings: list[str]
+) -> Choice | None:
+    """Return the attack, or None where nobody attacks."""
+    attack: Any = experiment.attack or ATTACK_MODELS["sign_flip"]()
+    if attack.kind == "none":
+        return None
+    if any(worker.attacker for worker in workers):
+        return as_choice(attack, FAMILIES["attack"])
+    if experiment.attack is not None:
+        warnings.append("attack: nobody attacks in this challenge; set attackers = 1 or more")
+    return None
+
+
+def resolve_and_warn(
+    experiment: Experiment, labels: Mapping[str, Any] | None = None
+) -> tuple[Resolved, list[str]]:
+    """Resolve an experiment; also return what is allowed but probably not meant.
+
+    Raises:
+        InputError: for settings that do not fit together.
+    """
+    warnings: list[str] = []
+    challenge = load_challenge(experiment.challenge)
+    scenario = scenario_of(experiment.scenario, load_scenario(experiment.scenario))
+    workers = workers_of(experiment, challenge)
+    chosen = {
+        family: as_choice(picked(experiment, challenge, family), FAMILIES[family])
+        for family in ("strategy", "compressor", "aggregator")
+    }
+    barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
+    buffer = buffer_of(experiment, challenge, len(workers), warnings)
+    check_aggregator(chosen["aggregator"], len(workers) if barrier else buffer, warnings)
+    memory = picked(experiment, challenge, "compressor").error_feedback
+    usual = FAMILIES["compressor"][chosen["compressor"].kind].feedback
+    own = experiment.optimizer
+    resolved = Resolved(
+        scenario=scenario,
+        challenge=label(experiment.challenge),
+        network=experiment.network and label(experiment.network),
+        workers=workers,
+        failures=failures_of(challenge.failures, experiment.failures, scenario.step_s),
+        criteria=challenge.limits,
+        buffer=buffer,
+        error_feedback=usual if memory is None else memory,
+        attack=attack_of(experiment, workers, warnings),
+        optimizer=as_choice(own, FAMILIES["optimizer"]) if own else scenario.optimizer,
+        transport=experiment.link.transport,
+        compute_sigma=experiment.compute.sigma,
+        steps=experiment.steps or challenge.criteria.min_steps,
+        timing_only=experiment.timing_only,
+        fidelity=experiment.fidelity,
+        eval_points=experiment.learning.eval_points,
+        target_loss=experiment.learning.target_loss or scenario.target_loss,
+        labels=dict(labels or {}),
+        **chosen,
+    )
+    return resolved, warnings
+
+
+def resolve(experiment: Experiment, labels: Mapping[str, Any] | None = None) -> Resolved:
+    """Return the experiment with every name looked up and every default filled in.
+
+    Raises:
+        InputError: for settings that do not fit together.
+    """
+    return resolve_and_warn(experiment, labels)[0]
