@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-NETWORK_LIMIT = 64
+STACK_LIMIT = 16
+ROWS_LIMIT = 64
 LANES = 64
 INT16_MAX = 32767
 Carry = tuple[jax.Array, jax.Array, jax.Array]
@@ -133,21 +134,31 @@ def sort_rows(rows: list[jax.Array]) -> list[jax.Array]:
     """Sort a few equally shaped arrays elementwise, smallest first; NaN sorts as +infinity."""
     rows = [jnp.where(jnp.isnan(row), np.inf, row) for row in rows]
     for low, high in exchanges(len(rows)):
-        smaller, larger = jnp.minimum(rows[low], rows[high]), jnp.maximum(rows[low], rows[high])
+        smaller, larger = lax.min(rows[low], rows[high]), lax.max(rows[low], rows[high])
         rows[low], rows[high] = smaller, larger
     return rows
 
 
+def _sort(x: jax.Array) -> jax.Array:
+    """Sort along the leading axis by `jnp.sort`; NaN sorts as +infinity."""
+    return jnp.sort(jnp.where(jnp.isnan(x), np.inf, x), axis=0)
+
+
 def sorted_rows(x: jax.Array) -> list[jax.Array]:
-    """Return the rows of `x` [row, ...] in elementwise order; NaN sorts as +infinity."""
-    if x.shape[0] <= NETWORK_LIMIT:
-        return sort_rows(list(x))
-    return list(jnp.sort(jnp.where(jnp.isnan(x), np.inf, x), axis=0))
+    """Return the rows of `x` [row, ...] in elementwise order; NaN sorts as +infinity.
+
+    A reduction over the rows fuses with the network, so 64 rows still pay; put back together
+    they would not (`sort_small`).
+    """
+    return sort_rows(list(x)) if x.shape[0] <= ROWS_LIMIT else list(_sort(x))
 
 
 def sort_small(x: jax.Array, axis: int = 0) -> jax.Array:
-    """Sort along `axis`, smallest first: a network up to 64 entries, `jnp.sort` above.
+    """Sort along `axis`, smallest first: a network up to 16 entries, `jnp.sort` above.
 
     NaN sorts as +infinity.
     """
-    return jnp.stack(sorted_rows(jnp.moveaxis(x, axis, 0)), axis=axis)
+    rows = jnp.moveaxis(x, axis, 0)
+    if rows.shape[0] > STACK_LIMIT:
+        return jnp.moveaxis(_sort(rows), 0, axis)
+    return jnp.stack(sort_rows(list(rows)), axis=axis)

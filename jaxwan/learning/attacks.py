@@ -36,6 +36,13 @@ def sign_flip(
     return jnp.where(attacker[:, None], -knobs["scale"] * updates, updates)
 
 
+def _root_mean_square(updates: jax.Array) -> jax.Array:
+    """Return the root mean square of each row [slot, 1], safe from overflow."""
+    peak = jnp.max(jnp.abs(updates), axis=1, keepdims=True)
+    peak = jnp.where(peak > 0, peak, 1)
+    return peak * jnp.sqrt(jnp.mean(jnp.square(updates / peak), axis=1, keepdims=True))
+
+
 def gaussian(
     knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
 ) -> jax.Array:
@@ -44,7 +51,7 @@ def gaussian(
     Blanchard et al. 2017, section 5, made relative: the attacker's own honest update sets the
     size, so the attack is defined for any number of slots.
     """
-    size = knobs["scale"] * jnp.sqrt(jnp.mean(jnp.square(updates), axis=1, keepdims=True))
+    size = knobs["scale"] * _root_mean_square(updates)
     noise = size * jax.random.normal(key, updates.shape, updates.dtype)
     return jnp.where(attacker[:, None], noise, updates)
 
