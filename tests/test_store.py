@@ -80,6 +80,8 @@ def test_a_kill_at_any_rename_loses_only_that_chunk(
     finished = set(CHUNKS[: (rename - 1) // 2])
     assert Store(tmp_path / "out").done() == finished
     assert any(name.endswith(".tmp") for name in files(tmp_path / "out"))
+    half_done = tmp_path / "out" / "parts" / f"{CHUNKS[(rename - 1) // 2]}.curves.parquet"
+    assert half_done.exists() == (rename % 2 == 0)
     resumed = Store.open(tmp_path / "out", manifest)
     assert not any(name.endswith(".tmp") for name in files(tmp_path / "out"))
     write(resumed, pieces, [name for name in CHUNKS if name not in resumed.done()]).finish()
@@ -163,6 +165,13 @@ def test_a_damaged_part_is_named(tmp_path, manifest, pieces):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"chunk-0000\.parquet is damaged .*delete it"):
         store.load()
+
+
+def test_rows_without_their_curves_do_not_count(tmp_path, manifest, pieces):
+    store = write(Store.open(tmp_path, manifest), pieces, CHUNKS[:2])
+    (tmp_path / "parts" / "chunk-0000.curves.parquet").unlink()
+    assert store.done() == {"chunk-0001"}
+    assert len(store.load()[0]) == 4
 
 
 def test_finish_refuses_while_chunks_are_missing(tmp_path, manifest, pieces):

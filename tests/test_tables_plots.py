@@ -73,12 +73,13 @@ def test_half_widths_follow_the_digits_of_the_mean():
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_a_table_fits_and_cuts_nothing(summary, width):
-    text = text_of(summary, width, title="Which one?")
+    text = text_of(summary.assign(n=4096), width, title="Which one?")
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     assert text.startswith("Which one?")
-    for whole in ("wan_bandwidth", "unreliable", "no compressor", "topk", "±", "to target"):
+    for whole in ("wan_bandwidth", "unreliable", "no compressor", "topk", "to target\n", "under"):
         assert whole in text
+    assert f"by {100 * summary['reached_mean'].iloc[-1]:.0f} %" in text
 
 
 def test_what_all_rows_share_is_said_once(summary):
@@ -140,6 +141,7 @@ def test_a_panel_per_challenge_and_a_line_per_configuration(tmp_path, figures):
         _, labels = axis.get_legend_handles_labels()
         assert labels == ["no compressor", "topk", "floor of the task"]
         assert axis.get_xlabel() == f"simulated time ({unit})"
+        assert 2 < max(line.get_xdata()[-1] for line in axis.get_lines()) < 60
         assert axis.get_yscale() == "log"
 
 
@@ -151,6 +153,15 @@ def test_a_line_is_the_mean_over_seeds(tmp_path, figures):
     (line,) = figures[0].axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), 1.5)
     assert line.get_xdata()[-1] == 11
+
+
+def test_a_mean_ends_where_its_runs_begin_to_end(tmp_path, figures):
+    frame, curves = rows_and_curves(seeds=2, challenges=("wan_bandwidth",), compressors=("none",))
+    curves["time_s"] = curves["step"].astype(float)
+    short = (curves["run_id"] == "run-0-0") & (curves["step"] > 5)
+    loss_versus_time(curves[~short], frame.assign(loss_floor=np.nan), tmp_path / "loss.png")
+    (line,) = figures[0].axes[0].get_lines()
+    assert line.get_xdata()[-1] == 5
 
 
 def test_diverged_runs_are_counted_not_hidden(tmp_path, figures):

@@ -93,7 +93,7 @@ def render_summary(summary: pd.DataFrame, title: str | None = None) -> Table:
     table.title_justify = table.caption_justify = "left"
     table.title_style, table.caption_style = "bold", "dim"
     table.caption = _caption(summary, identity, differing, cells)
-    table.add_column("configuration", overflow="fold", min_width=13)
+    table.add_column("configuration", overflow="fold", min_width=8)
     for header in ("n", *(cell.header for cell in cells)):
         table.add_column(header, justify="right", no_wrap=True, vertical="top")
     place = ""

@@ -52,7 +52,6 @@ def mean_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
         squares = np.where(finite, x - mean, 0.0) ** 2
         error = np.sqrt(squares.sum(axis=0) / (n - 1) / n)
         half = special.stdtrit(np.maximum(n - 1, 1), 1 - tail) * error
-        half = np.where(n > 1, half, np.nan)
         return Interval(mean, mean - half, mean + half, n)
 
 
