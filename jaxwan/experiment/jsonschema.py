@@ -10,16 +10,33 @@ from jaxwan.experiment.spec import Experiment
 NAMED = ("scenario", "challenge", "network")
 
 
-def fanned(schema: dict[str, Any]) -> dict[str, Any]:
+def shared(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return a reference to the schema, which is kept once among the definitions."""
+    known = next((name for name, entry in definitions.items() if entry == schema), None)
+    name = known or f"field{len(definitions)}"
+    definitions[name] = schema
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def fanned(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the schema that also allows a list wherever the given one allows a scalar."""
     inner = dict(schema)
-    for group in ("anyOf", "allOf", "oneOf"):
-        if group in inner:
-            inner[group] = [fanned(entry) for entry in inner[group]]
-    if inner.get("type") == "object" and "properties" in inner:
-        fields = {name: fanned(entry) for name, entry in inner["properties"].items()}
-        return inner | {"properties": fields}
-    return {"anyOf": [inner, {"type": "array", "items": inner, "minItems": 1}]}
+    if "anyOf" in inner:
+        inner["anyOf"] = [with_fanned_fields(entry, definitions) for entry in inner["anyOf"]]
+    inner = with_fanned_fields(inner, definitions)
+    one = shared(inner, definitions)
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def with_fanned_fields(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return a table's schema in which every field may be a list."""
+    if "properties" not in schema:
+        return schema
+    fields = {
+        name: entry if name == "kind" else fanned(entry, definitions)
+        for name, entry in schema["properties"].items()
+    }
+    return schema | {"properties": fields}
 
 
 def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -56,7 +73,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a sweep file."""
     experiment = experiment_schema()
     fields = experiment["properties"]
-    grid = {name: fanned(entry) for name, entry in fields.items()}
+    definitions: dict[str, Any] = {}
+    grid = {name: fanned(entry, definitions) for name, entry in fields.items()}
     count = {"type": "integer", "minimum": 1}
     seeds = {"anyOf": [count, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}
     table = {"type": "object", "additionalProperties": False}
@@ -72,4 +90,5 @@ def json_schema() -> dict[str, Any]:
             "grid": table | {"properties": grid, "minProperties": 1},
             "overrides": table | {"properties": fields},
         },
+        "$defs": definitions,
     }

@@ -116,7 +116,7 @@ def picked(experiment: Experiment, challenge: ChallengeEntry, family: str) -> An
 
 
 def buffer_of(
-    experiment: Experiment, challenge: ChallengeEntry, size: int, warnings: list[str]
+    experiment: Experiment, challenge: ChallengeEntry, size: int, barrier: bool, warnings: list[str]
 ) -> int:
     """Return the buffer: the experiment's or its strategy's, else the challenge's.
 
@@ -138,7 +138,7 @@ def buffer_of(
             )
         return value
     own = challenge.recommended.buffer
-    if own > size:
+    if own > size and not barrier:
         warnings.append(f"buffer: the challenge's {own} is above the {size} workers; {size} used")
     return min(own, size)
 
@@ -192,7 +192,7 @@ def resolve_and_warn(
         for family in ("strategy", "compressor", "aggregator")
     }
     barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
-    buffer = buffer_of(experiment, challenge, len(workers), warnings)
+    buffer = buffer_of(experiment, challenge, len(workers), barrier, warnings)
     check_aggregator(chosen["aggregator"], len(workers) if barrier else buffer, warnings)
     memory = picked(experiment, challenge, "compressor").error_feedback
     usual = FAMILIES["compressor"][chosen["compressor"].kind].feedback

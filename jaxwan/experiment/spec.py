@@ -139,7 +139,7 @@ class Experiment(Settings):
         default="proxy", description="the model that is trained"
     )
 
-    def with_(self, **changes: Any) -> Experiment:
+    def replace(self, **changes: Any) -> Experiment:
         """Return a copy with some fields replaced, validated again."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return Experiment(**given | changes)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from jaxwan.experiment.catalog import built_in, read_toml
 from jaxwan.experiment.choices import Count
@@ -80,17 +80,14 @@ class Sweep(Settings):
 
     grid: dict[str, Any] = Field(description="a list fans out wherever a scalar is allowed")
     overrides: dict[str, Any] = Field(default={}, description="fixed for the whole sweep")
-    seeds: tuple[int, ...] = Field(default=(0,), description="a count or a list of seeds")
+    seeds: Annotated[Any, BeforeValidator(check_seeds)] = Field(
+        default=(0,), description="a count or a list of seeds"
+    )
     steps: Count | None = Field(default=None, description="local gradient steps per worker slot")
     question: str = ""
     name: str = "sweep"
     base: Path | None = Field(default=None, description="folder that file names are relative to")
     _runs: tuple[tuple[Experiment, dict[str, Any], Places], ...] = PrivateAttr(())
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def listed_seeds(cls, seeds: Any) -> tuple[int, ...]:
-        return check_seeds(seeds)
 
     @model_validator(mode="after")
     def all_valid(self) -> Sweep:

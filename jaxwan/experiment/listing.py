@@ -1,0 +1,196 @@
+"""Listings: what is built in, as plain records for tables and for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from jaxwan.core.families import Knob, Static
+from jaxwan.experiment.catalog import (
+    ChallengeEntry,
+    ScenarioEntry,
+    challenges,
+    load_challenge,
+    load_network,
+    load_scenario,
+    networks,
+    scenarios,
+)
+from jaxwan.experiment.choices import FAMILIES
+from jaxwan.experiment.errors import unknown_name
+from jaxwan.experiment.schema import Range, as_choice, is_integer
+
+Record = dict[str, Any]
+FAMILY_OF = {
+    "strategies": "strategy",
+    "compressors": "compressor",
+    "aggregators": "aggregator",
+    "attacks": "attack",
+    "optimizers": "optimizer",
+    "problems": "problem",
+}
+
+
+def gradient(scenario: ScenarioEntry) -> tuple[int, int]:
+    """Return the parameters of the full model and the bytes of its gradient in fp32."""
+    from jaxwan.learning.problems import parameter_count
+
+    model = as_choice(scenario.model, FAMILIES["problem"])
+    parameters = parameter_count(model.kind, **model.static)
+    return parameters, 4 * parameters
+
+
+def fleet_text(challenge: ChallengeEntry) -> str:
+    """Return the workers as text: `2 × typical_wan, slow_wan ×0.8 off`."""
+    kinds: Counter[str] = Counter()
+    for worker in challenge.worker:
+        speed = f" ×{worker.speed:g}" if worker.speed != 1.0 else ""
+        state = f"{'' if worker.online else ' off'}{' attacker' if worker.attacker else ''}"
+        kinds[f"{worker.network or worker.region or 'worker'}{speed}{state}"] += worker.count
+    return ", ".join(text if times == 1 else f"{times} × {text}" for text, times in kinds.items())
+
+
+def knob_text(name: str, knob: Knob) -> str:
+    """Return a traced number as text: `ratio = 0.01 in (0, 1]`."""
+    if isinstance(knob.default, bool):
+        return f"{name} = {str(knob.default).lower()}"
+    default = "none" if knob.default is None else f"{knob.default:g}"
+    bounds = Range(knob.low, knob.high, open_low=knob.open_low).text
+    allowed = f" ({bounds})" if bounds.startswith(">") else f" in {bounds}"
+    return f"{name} = {default}{allowed}"
+
+
+def network_rows() -> list[Record]:
+    """Return the built-in networks."""
+    fields = ("bandwidth_bps", "delay_s", "loss", "jitter_s", "description")
+    return [
+        {"name": name} | {field: getattr(entry, field) for field in fields}
+        for name, entry in networks().items()
+    ]
+
+
+def scenario_rows() -> list[Record]:
+    """Return the built-in scenarios with the size of their full models."""
+    rows = []
+    for name, entry in scenarios().items():
+        parameters, gradient_bytes = gradient(entry)
+        rows.append(
+            {
+                "name": name,
+                "stars": entry.stars,
+                "parameters": parameters,
+                "gradient_bytes": gradient_bytes,
+                "batch": entry.batch,
+                "step_s": entry.step_s,
+                "description": entry.description,
+            }
+        )
+    return rows
+
+
+def challenge_rows() -> list[Record]:
+    """Return the built-in challenges."""
+    return [
+        {
+            "name": name,
+            "difficulty": entry.difficulty,
+            "tests": entry.tests,
+            "workers": entry.size,
+            "fleet": fleet_text(entry),
+            "description": entry.description,
+        }
+        for name, entry in challenges().items()
+    ]
+
+
+def family_rows(family: str) -> list[Record]:
+    """Return the members of a family with their settings."""
+    return [
+        {
+            "name": name,
+            "summary": member.summary,
+            "settings": [knob_text(*knob) for knob in getattr(member, "knobs", {}).items()]
+            + [f"{arg} = {static.default}" for arg, static in member_static(member).items()],
+            "paper": member.paper,
+        }
+        for name, member in FAMILIES[family].items()
+    ]
+
+
+def member_static(member: Any) -> dict[str, Static]:
+    """Return the compile-time arguments of a member."""
+    return getattr(member, "static", {})
+
+
+ROWS: dict[str, Callable[[], list[Record]]] = {
+    "networks": network_rows,
+    "scenarios": scenario_rows,
+    "challenges": challenge_rows,
+}
+KINDS = (*ROWS, *FAMILY_OF)
+
+
+def plural(kind: str) -> str:
+    """Return the kind as it is listed: network and networks are the same.
+
+    Raises:
+        InputError: for a kind that does not exist.
+    """
+    singular = {family: kinds for kinds, family in FAMILY_OF.items()}
+    name = singular.get(kind, kind if kind in KINDS else f"{kind}s")
+    if name not in KINDS:
+        raise unknown_name("kind", kind, KINDS)
+    return name
+
+
+def rows(kind: str) -> list[Record]:
+    """Return what is built in of one kind, one record each."""
+    name = plural(kind)
+    return ROWS[name]() if name in ROWS else family_rows(FAMILY_OF[name])
+
+
+def knob_record(knob: Knob) -> Record:
+    """Return the facts of a traced number."""
+    if isinstance(knob.default, bool):
+        return {"default": knob.default, "meaning": knob.meaning}
+    allowed = Range(knob.low, knob.high, open_low=knob.open_low).text
+    facts = {"default": knob.default, "allowed": allowed, "meaning": knob.meaning}
+    return facts | ({"whole": True} if is_integer(knob) else {})
+
+
+def member_record(family: str, name: str) -> Record:
+    """Return the facts of a family member.
+
+    Raises:
+        InputError: for a name that no member has.
+    """
+    members = FAMILIES[family]
+    if name not in members:
+        raise unknown_name(family, name, members)
+    member = members[name]
+    knobs = {key: knob_record(knob) for key, knob in getattr(member, "knobs", {}).items()}
+    static = {
+        key: {"default": arg.default, "meaning": arg.meaning}
+        for key, arg in member_static(member).items()
+    }
+    settings = knobs | static
+    facts = {"name": name, "summary": member.summary, "paper": member.paper}
+    return facts | ({"settings": settings} if settings else {})
+
+
+def detail(kind: str, name: str) -> Record:
+    """Return everything that is known of one entry or member, by name or file.
+
+    Raises:
+        InputError: for a kind or name that does not exist.
+    """
+    which = plural(kind)
+    if which in FAMILY_OF:
+        return member_record(FAMILY_OF[which], name)
+    load = {"networks": load_network, "scenarios": load_scenario, "challenges": load_challenge}
+    entry = load[which](name)
+    sizes = {}
+    if isinstance(entry, ScenarioEntry):
+        sizes = dict(zip(("parameters", "gradient_bytes"), gradient(entry), strict=True))
+    return {"name": name} | sizes | entry.model_dump(exclude_none=True)
