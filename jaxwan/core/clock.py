@@ -74,9 +74,11 @@ def latest_of(a: Instant, b: Instant) -> Instant:
     return choose(is_before(a, b), b, a)
 
 
-def at(instant: Instant, index: jax.Array | int) -> Instant:
-    """Pick one place of an array of instants."""
-    return jax.tree.map(lambda x: x[index], instant)
+def minimum(instants: Instant) -> Instant:
+    """Return the earliest instant of `[n]`."""
+    first = jnp.min(instants.seconds)
+    fraction = jnp.where(instants.seconds == first, instants.fraction, FRACTION)
+    return Instant(first, jnp.min(fraction))
 
 
 def earliest(instants: Instant) -> jax.Array:

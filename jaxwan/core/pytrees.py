@@ -38,3 +38,12 @@ def pytree(cls: type[T]) -> type[T]:
 def replace(record: T, **changes: Any) -> T:
     """Return a copy of a pytree record with some fields changed."""
     return dataclasses.replace(record, **changes)  # type: ignore[type-var]
+
+
+def row(tree: T, index: jax.Array) -> T:
+    """Pick one row of every array in a tree; the index must be in bounds."""
+
+    def one(column: jax.Array) -> jax.Array:
+        return column.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    return jax.tree.map(one, tree)

@@ -78,7 +78,7 @@ def _gather_workers(
         knobs.outages, world_keys.outages, state.outages, state.ready, state.now
     )
     ready = clock.choose(knobs.present, ready, clock.never(ready.seconds.shape))
-    start = clock.latest_of(state.now, clock.at(ready, clock.earliest(ready)))
+    start = clock.latest_of(state.now, clock.minimum(ready))
     stranger = state.stranger | wiped
     changed = BarrierState(
         **{**vars(state), "outages": outages, "ready": ready, "stranger": stranger}

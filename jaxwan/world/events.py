@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import pytree, replace
+from jaxwan.core.pytrees import pytree, replace, row
 from jaxwan.core.tick import Tick
 from jaxwan.world import failures
 from jaxwan.world.compute import Pace, compute_s
@@ -169,7 +169,7 @@ def _next_end(knobs: WorldKnobs, state: EventState) -> _End:
     """Find the earliest pending end; ties go to the lower worker index."""
     pending = state.pending
     worker = clock.earliest(pending.end)
-    done = jax.tree.map(lambda column: column[worker], pending)
+    done = row(pending, worker)
     live = (state.cycle_ends < knobs.cycle_ends) & ~clock.is_never(done.end)
     hit = (jnp.arange(pending.lost.shape[0], dtype=jnp.int32) == worker) & live
     age = state.version - done.version
@@ -217,9 +217,8 @@ def _restart(
     applied: jax.Array,
 ) -> EventState:
     """Start the next cycle of the worker whose cycle ended, on the newest version."""
-    row = end.worker
-    own = jax.tree.map(lambda column: column[row], (world_keys, state.outages, state.slow))
-    link = jax.tree.map(lambda column: column[row], links(knobs, world_keys.link))
+    mine = (world_keys, state.outages, state.slow, links(knobs, world_keys.link), knobs.speed)
+    own_keys, outages, slow, link, speed = row(mine, end.worker)
     start = _Start(
         begin=end.done.end,
         cycle=end.done.cycle + 1,
@@ -228,7 +227,7 @@ def _restart(
         missed=applied - end.done.applied,
         anew=end.done.wiped,
     )
-    made = _start_cycle(plan, knobs, own[0], link, knobs.speed[row], own[1], own[2], start)
+    made = _start_cycle(plan, knobs, own_keys, link, speed, outages, slow, start)
     pending, outages, slow, bound = made
 
     def write(new: jax.Array, old: jax.Array) -> jax.Array:

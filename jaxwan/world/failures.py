@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import pytree, replace
+from jaxwan.core.pytrees import pytree, replace, row
 
 PROCESSES = ("transient", "churn", "crash")
 WIPES = (False, True, True)  # does the process wipe the worker's memory?
@@ -123,7 +123,7 @@ def pass_outage(
     knobs: RenewalKnobs, key: jax.Array, outages: Outages, index: jax.Array
 ) -> Outages:
     """Replace the outage of one process by the next one."""
-    law, own, past = jax.tree.map(lambda column: column[index], (knobs, key, outages))
+    law, own, past = row((knobs, key, outages), index)
     count = past.count + 1
     up_s, down_s = draw(law, own, count)
     start = clock.add(past.end, up_s)
@@ -145,7 +145,7 @@ def await_up(
     def begun(state: tuple[Outages, Instant, jax.Array, jax.Array]) -> jax.Array:
         outages, ready, _, turns = state
         horizon = clock.latest_of(ready, now)
-        first = clock.at(outages.start, clock.earliest(outages.start))
+        first = clock.minimum(outages.start)
         reach = ~clock.is_before(horizon, first) & ~clock.is_never(ready)
         return reach & (turns < MOST_OUTAGES)
 
@@ -154,9 +154,9 @@ def await_up(
     ) -> tuple[Outages, Instant, jax.Array, jax.Array]:
         outages, ready, wiped, turns = state
         index = clock.earliest(outages.start)
-        ready = clock.latest_of(ready, clock.at(outages.end, index))
+        ready = clock.latest_of(ready, row(outages.end, index))
         outages = pass_outage(knobs, key, outages, index)
-        return outages, ready, wiped | wipes[index], turns + 1
+        return outages, ready, wiped | row(wipes, index), turns + 1
 
     state = (outages, ready, jnp.array(False), jnp.int32(0))
     outages, ready, wiped, turns = jax.lax.while_loop(begun, step, state)
@@ -185,7 +185,7 @@ def _finish(progress: _Progress) -> Instant:
 
 
 def _interrupted(progress: _Progress) -> jax.Array:
-    first = clock.at(progress.outages.start, clock.earliest(progress.outages.start))
+    first = clock.minimum(progress.outages.start)
     hit = clock.is_before(first, _finish(progress))
     hit = hit | (progress.lost & ~clock.is_before(progress.now, first))
     return hit & ~clock.is_never(progress.now) & (progress.turns < MOST_OUTAGES)
@@ -196,8 +196,8 @@ def _suffer(
 ) -> _Progress:
     """Go through one outage: transfers pause, the compute in flight is lost."""
     index = clock.earliest(progress.outages.start)
-    start, end = clock.at(progress.outages.start, index), clock.at(progress.outages.end, index)
-    wipes = jnp.array(WIPES)[index]
+    current = (progress.outages.start, progress.outages.end, jnp.array(WIPES))
+    start, end, wipes = row(current, index)
     ahead = clock.is_before(progress.now, start)
     elapsed = jnp.where(ahead, clock.since(start, progress.now), 0.0)
     downloaded = jnp.minimum(elapsed, progress.download_s)
@@ -267,7 +267,7 @@ def catch_up(knobs: RenewalKnobs, key: jax.Array, episodes: Outages, now: Instan
     """Pass the episodes of a single process `[1]` that have ended by `now`."""
 
     def ended(state: tuple[Outages, jax.Array]) -> jax.Array:
-        end = clock.at(state[0].end, 0)
+        end = clock.minimum(state[0].end)
         over = ~clock.is_before(now, end) & ~clock.is_never(end)
         return over & (state[1] < MOST_OUTAGES)
 
@@ -297,12 +297,12 @@ def history(knobs: RenewalKnobs, key: jax.Array, outages: Outages, until: Instan
     """Replay a worker's outages from its first ones `[process]` to an instant, exactly."""
 
     def begun(state: _Replay) -> jax.Array:
-        first = clock.at(state.outages.start, clock.earliest(state.outages.start))
+        first = clock.minimum(state.outages.start)
         return clock.is_before(first, until) & (state.turns < MOST_OUTAGES)
 
     def step(state: _Replay) -> _Replay:
         index = clock.earliest(state.outages.start)
-        start, end = clock.at(state.outages.start, index), clock.at(state.outages.end, index)
+        start, end = row((state.outages.start, state.outages.end), index)
         end = clock.choose(clock.is_before(until, end), until, end)
         dark_s = clock.since(end, clock.latest_of(start, state.covered))
         hit = jnp.arange(state.count.shape[0], dtype=jnp.int32) == index
