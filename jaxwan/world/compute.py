@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxwan.core import keys
+from jaxwan.world.failures import duration
 from jaxwan.world.plan import WorldKnobs
 
 
@@ -23,10 +24,9 @@ BACKWARD_SHARE = 2.0 / 3.0  # of a gradient step; the forward pass is the other 
 
 
 def compute_s(knobs: WorldKnobs, pace: Pace, cycle: jax.Array) -> jax.Array:
-    """Return the seconds of one cycle's computation; the noise is lognormal with mean 1."""
+    """Return the seconds of one cycle's computation."""
     word, _ = keys.threefry(pace.key, cycle, jnp.uint32(0))
-    sigma = knobs.compute_sigma
-    noise = jnp.exp(sigma * keys.to_normal(word) - 0.5 * sigma * sigma)
+    noise = duration(knobs.compute_noise, word)
     factor = jnp.where(pace.slowed, knobs.slowdown_factor, 1.0)
     return knobs.step_s * knobs.local_steps * noise * factor / pace.speed
 

@@ -114,7 +114,7 @@ def begin(plan: WorldPlan, knobs: WorldKnobs, world_keys: WorldKeys) -> EventSta
     """Return the state before the first event: who is online has begun, the others will join."""
     n = plan.workers
     outages, slow = first_outages(knobs, world_keys)
-    zero, none = jnp.int32(0), jnp.zeros(n, jnp.int32)
+    zero = jnp.int32(0)
     start_of_time = clock.start_of_time((n,))
 
     def one(worker_keys: WorldKeys, link: Link, speed: jax.Array, out: Outages, slow: Outages):

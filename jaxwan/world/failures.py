@@ -61,7 +61,10 @@ LAWS = {
 
 @pytree
 class DurationKnobs:
-    """Parameters of one law of durations per process `[process]`; scale in seconds."""
+    """Parameters of one law of durations per process `[process]`; scale in seconds.
+
+    As compute noise they are scalars and the scale is a pure number.
+    """
 
     scale: jax.Array
     power: jax.Array
@@ -277,7 +280,8 @@ def catch_up(knobs: RenewalKnobs, key: jax.Array, episodes: Outages, now: Instan
     return jax.lax.while_loop(ended, step, (episodes, jnp.int32(0)))[0]
 
 
-class History(NamedTuple):
+@pytree
+class History:
     """What a worker went through until an instant."""
 
     count: jax.Array  # int32 [process]; outages begun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from jaxwan.core.pytrees import pytree
-from jaxwan.world.failures import RenewalKnobs
+from jaxwan.world.failures import DurationKnobs, RenewalKnobs
 
 
 @pytree
@@ -36,7 +36,7 @@ class WorldKnobs:
     loss: jax.Array  # [worker]
     jitter_s: jax.Array  # [worker]
     step_s: jax.Array  # one local step on the reference device
-    compute_sigma: jax.Array  # sigma of the lognormal compute noise, mean 1
+    compute_noise: DurationKnobs  # scalars; a factor on every cycle's computation
     local_steps: jax.Array  # gradient steps in one cycle
     overlap: jax.Array  # bool; the upload streams out during the last backward pass
     update_bits: jax.Array  # one compressed update

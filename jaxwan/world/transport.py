@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -26,8 +27,8 @@ class Transport(NamedTuple):
     summary: str
     paper: str
     delivery_s: Callable[[jax.Array, jax.Array, Path], jax.Array]
-    knobs: dict[str, Knob] = {}
-    static: dict[str, Static] = {}
+    knobs: Mapping[str, Knob] = MappingProxyType({})
+    static: Mapping[str, Static] = MappingProxyType({})
 
 
 def serialisation_s(bits: jax.Array, bandwidth_bps: jax.Array) -> jax.Array:
