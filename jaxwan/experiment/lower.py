@@ -1,0 +1,271 @@
+"""Lower resolved experiments to Plan and Knobs, grouped so that one program serves each group."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxwan.core.units import BITS_PER_BYTE, FLOAT32_BITS
+from jaxwan.experiment.resolved import Choice, Renewal, Resolved
+from jaxwan.experiment.strategies import STRATEGIES
+from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
+from jaxwan.learning.problems import layout_of, with_defaults
+from jaxwan.learning.problems.flat import size
+from jaxwan.world.failures import LAWS, PROCESSES, SLOWDOWN, DurationKnobs, RenewalKnobs
+from jaxwan.world.plan import WorldKnobs, WorldPlan
+
+UNBOUNDED = 2**30  # a staleness nobody reaches
+NOBODY = Choice("sign_flip", {"scale": 1.0})  # where nobody attacks: an empty mask, no extra plan
+
+
+class Sizes(NamedTuple):
+    """Full-size messages of one experiment, exact."""
+
+    parameters: int
+    update_bits: int
+    dense_bits: int
+
+    @property
+    def update_bytes(self) -> int:
+        """Return the bytes of one compressed update."""
+        return -(-self.update_bits // BITS_PER_BYTE)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Return the bytes of the whole model."""
+        return self.dense_bits // BITS_PER_BYTE
+
+
+class Budget(NamedTuple):
+    """How long a run is."""
+
+    ticks: int
+    cycle_ends: int
+
+
+class Group(NamedTuple):
+    """Experiments that share one program."""
+
+    world: WorldPlan
+    learn: LearnPlan | None
+    members: tuple[int, ...]  # positions among the experiments
+    world_knobs: WorldKnobs  # NumPy [member, ...]
+    learn_knobs: LearnKnobs | None
+
+
+def _static(values: dict[str, Any]) -> Statics:
+    def frozen(value: Any) -> Any:
+        return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+    return tuple(sorted((name, frozen(value)) for name, value in values.items()))
+
+
+def problem_of(resolved: Resolved) -> Choice:
+    """Return the problem that is trained: the proxy, or the full model."""
+    full = resolved.fidelity == "full"
+    chosen = resolved.scenario.model if full else resolved.scenario.proxy
+    static = with_defaults(chosen.kind, chosen.static)
+    if full and "batch" in static and "batch" not in chosen.static:
+        static["batch"] = resolved.scenario.batch
+    return Choice(chosen.kind, chosen.knobs, static)
+
+
+def sizes(resolved: Resolved) -> Sizes:
+    """Return the messages of the full-size model; shapes only, nothing is allocated."""
+    model = resolved.scenario.model
+    layout = layout_of(model.kind, **model.static)
+    wire = COMPRESSORS[resolved.compressor.kind].wire(resolved.compressor.knobs, layout)
+    count = size(layout)
+    return Sizes(count, wire.bits, count * FLOAT32_BITS)
+
+
+def is_barrier(resolved: Resolved) -> bool:
+    """Tell whether the strategy's protocol is a barrier."""
+    return STRATEGIES[resolved.strategy.kind].protocol == "barrier"
+
+
+def budget(resolved: Resolved) -> Budget:
+    """Return a run's ticks and cycle ends: `steps` local steps per worker slot."""
+    workers = len(resolved.workers)
+    if is_barrier(resolved):
+        return Budget(resolved.steps, resolved.steps * workers)
+    ends = resolved.steps * workers
+    joins = sum(not worker.online for worker in resolved.workers)
+    return Budget(math.ceil((ends + joins) / resolved.buffer), ends)
+
+
+def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
+    """Return the static half of the learner for a fleet padded to `workers`."""
+    if resolved.timing_only:
+        return None
+    barrier = is_barrier(resolved)
+    problem, attack = problem_of(resolved), resolved.attack or NOBODY
+    return LearnPlan(
+        problem=problem.kind,
+        problem_static=_static(problem.static),
+        compressor=resolved.compressor.kind,
+        compressor_static=_static(resolved.compressor.static),
+        feedback=resolved.error_feedback,
+        aggregator=resolved.aggregator.kind,
+        attack=attack.kind,
+        optimizer=resolved.optimizer.kind,
+        optimizer_static=_static(resolved.optimizer.static),
+        workers=workers,
+        slots=workers if barrier else resolved.buffer,
+        stale=not barrier,
+        eval_points=resolved.eval_points,
+    )
+
+
+def world_plan(resolved: Resolved, workers: int, ticks: int) -> WorldPlan:
+    """Return the static half of the world for a fleet padded to `workers`."""
+    barrier = is_barrier(resolved)
+    return WorldPlan(
+        protocol="barrier" if barrier else "events",
+        transport=resolved.transport,
+        workers=workers,
+        slots=workers if barrier else resolved.buffer,
+        ticks=ticks,
+    )
+
+
+def _f32(value: Any) -> np.ndarray:
+    return np.asarray(value, np.float32)
+
+
+def _laws(processes: Sequence[Renewal | None], step_s: float, phase: str) -> DurationKnobs:
+    """Cast one phase ("up" or "down") of each process to its law's three numbers."""
+    rows = []
+    for process in processes:
+        if process is None:
+            rows.append((math.inf if phase == "up" else 1.0, 0.0, 0.0))
+            continue
+        unit = step_s if process.unit == "steps" else 1.0
+        mean = getattr(process, f"{phase}_mean") * unit
+        law = LAWS[getattr(process, f"{phase}_law")]
+        rows.append(law.cast(mean, getattr(process, f"{phase}_shape")))
+    scale, power, sigma = zip(*rows, strict=True)
+    return DurationKnobs(_f32(scale), _f32(power), _f32(sigma))  # type: ignore[arg-type]
+
+
+def _renewals(resolved: Resolved, names: Sequence[str]) -> RenewalKnobs:
+    processes = [getattr(resolved.failures, name) for name in names]
+    step_s = resolved.scenario.step_s
+    return RenewalKnobs(_laws(processes, step_s, "up"), _laws(processes, step_s, "down"))
+
+
+def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) -> np.ndarray:
+    values = [getattr(worker, field) for worker in resolved.workers]
+    return np.asarray(values + [pad] * (width - len(values)), dtype)
+
+
+def _speeds(resolved: Resolved, width: int) -> np.ndarray:
+    slow = resolved.scenario.cpu_slowdown
+    values = [w.speed / (slow if w.device == "cpu" else 1.0) for w in resolved.workers]
+    return np.asarray(values + [1.0] * (width - len(values)), np.float32)
+
+
+def _strategy_knob(resolved: Resolved, name: str, absent: Any) -> Any:
+    value = resolved.strategy.knobs.get(name, absent)
+    return absent if value is None else value
+
+
+def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
+    """Return the numbers of one world, NumPy, its fleet padded to `width`."""
+    count, message, length = len(resolved.workers), sizes(resolved), budget(resolved)
+    sigma, step_s = resolved.compute_sigma, resolved.scenario.step_s
+    floats = {
+        name: _column(resolved, name, width, np.float32, pad)
+        for name, pad in (("up_bps", 1.0), ("down_bps", 1.0), ("delay_s", 0.0), ("loss", 0.0),
+                          ("jitter_s", 0.0))
+    }  # fmt: skip
+    attacks = resolved.attack is not None
+    detection = _strategy_knob(resolved, "detection_timeout_steps", 0.0)
+    values: dict[str, Any] = dict(
+        present=np.arange(width) < count,
+        online=_column(resolved, "online", width, bool, True),
+        attacker=_column(resolved, "attacker", width, bool, False) & attacks,
+        speed=_speeds(resolved, width),
+        step_s=_f32(step_s),
+        compute_noise=DurationKnobs(
+            *map(_f32, (math.exp(-0.5 * sigma * sigma), 0.0, sigma))  # type: ignore[arg-type]
+        ),
+        local_steps=_f32(1.0),
+        overlap=np.asarray(bool(_strategy_knob(resolved, "overlap", False))),
+        update_bits=_f32(message.update_bits),
+        dense_bits=_f32(message.dense_bits),
+        max_staleness=np.asarray(_strategy_knob(resolved, "max_staleness", UNBOUNDED), np.int32),
+        detection_s=_f32(detection * step_s),
+        cycle_ends=np.asarray(length.cycle_ends, np.int32),
+        ticks=np.asarray(length.ticks, np.int32),
+        outages=_renewals(resolved, PROCESSES),
+        slowdown=_renewals(resolved, SLOWDOWN),
+        slowdown_factor=_f32(resolved.failures.slowdown_factor),
+    )
+    return WorldKnobs(**floats, **values)
+
+
+def _numbers(knobs: dict[str, Any]) -> dict[str, Any]:
+    return {name: _f32(value) for name, value in knobs.items() if value is not None}
+
+
+def learn_knobs(resolved: Resolved) -> LearnKnobs:
+    """Return the numbers of one learner, NumPy."""
+    return LearnKnobs(
+        problem=_numbers(problem_of(resolved).knobs),
+        compressor=_numbers(resolved.compressor.knobs),
+        decay=_f32(1.0),  # type: ignore[arg-type]
+        aggregator=_numbers(resolved.aggregator.knobs),
+        attack=_numbers((resolved.attack or NOBODY).knobs),
+        optimizer=_numbers(resolved.optimizer.knobs),
+        workers=np.asarray(len(resolved.workers), np.int32),  # type: ignore[arg-type]
+        ticks=np.asarray(budget(resolved).ticks, np.int32),  # type: ignore[arg-type]
+    )
+
+
+def _stack(records: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *records)
+
+
+def group(experiments: Sequence[Resolved]) -> list[Group]:
+    """Group experiments by what must be static; each group is padded to its widest fleet."""
+    families: dict[Any, list[int]] = {}
+    for index, resolved in enumerate(experiments):
+        key = (world_plan(resolved, 0, 0), learn_plan(resolved, 0), resolved.eval_points)
+        families.setdefault(key, []).append(index)
+    groups = []
+    for members in families.values():
+        own = [experiments[index] for index in members]
+        width = max(len(resolved.workers) for resolved in own)
+        ticks = max(budget(resolved).ticks for resolved in own)
+        plan = learn_plan(own[0], width)
+        groups.append(
+            Group(
+                world=world_plan(own[0], width, ticks),
+                learn=plan,
+                members=tuple(members),
+                world_knobs=_stack([world_knobs(resolved, width) for resolved in own]),
+                learn_knobs=_stack([learn_knobs(resolved) for resolved in own]) if plan else None,
+            )
+        )
+    return groups
+
+
+def config_id(resolved: Resolved) -> str:
+    """Digest an experiment: equal digests give equal rows for equal seeds."""
+    plain = dataclasses.asdict(dataclasses.replace(resolved, labels={}))
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_id(config: str, seed: int) -> str:
+    """Digest a configuration and a seed."""
+    return hashlib.sha256(f"{config}:{seed}".encode()).hexdigest()[:16]

@@ -1,0 +1,197 @@
+"""The learner: one server update per tick, on real gradients.
+
+A block of runs is trained side by side. The loops over ticks and slots stand outside the `vmap`
+over runs, so they stop at the block's longest run and largest fleet: no gradient is computed for a
+padded slot.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxwan.core import keys
+from jaxwan.core.pytrees import replace, row
+from jaxwan.core.tick import Tick
+from jaxwan.learning.aggregators import AGGREGATORS
+from jaxwan.learning.attacks import ATTACKS
+from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.feedback import compress_with_memory, init_memory
+from jaxwan.learning.optimizers import make
+from jaxwan.learning.plan import LearnKnobs, LearnPlan
+from jaxwan.learning.problems import PROBLEMS
+
+Task = dict[str, jax.Array]
+
+
+class Model(NamedTuple):
+    """Everything one run has learned."""
+
+    params: jax.Array  # [dim]
+    optimizer: Any
+    fetched: Any  # [worker, dim]; the model each worker holds; () under a barrier
+    memory: Any  # [worker, ...]; what compressors remember
+
+
+class Curve(NamedTuple):
+    """Held-out figures at the evaluation points `[point]`."""
+
+    loss: jax.Array
+    accuracy: jax.Array
+
+
+def begin(plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array) -> Model:
+    """Return the model before the first tick; every worker holds it."""
+    problem = PROBLEMS[plan.problem]
+    params = problem.init(dict(plan.problem_static), task, keys.stream(key, "init"))
+    optimizer = make(plan.optimizer, knobs.optimizer, dict(plan.optimizer_static))
+    memory = init_memory(COMPRESSORS[plan.compressor], plan.feedback, params.shape[0])
+    repeat = (plan.workers,)
+    return Model(
+        params=params,
+        optimizer=optimizer.init(params),
+        fetched=jnp.broadcast_to(params, repeat + params.shape) if plan.stale else (),
+        memory=jax.tree.map(lambda x: jnp.broadcast_to(x, repeat + x.shape), memory),
+    )
+
+
+def _write(tree: Any, index: jax.Array, new: Any) -> Any:
+    def one(column: jax.Array, value: jax.Array) -> jax.Array:
+        return column.at[index].set(value, mode="promise_in_bounds")
+
+    return jax.tree.map(one, tree, new)
+
+
+def _select(condition: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def contribute(
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array, model: Model, slot: Tick
+) -> tuple[jax.Array, Model]:
+    """Return one slot's update `[dim]` and the model with that worker's memory renewed.
+
+    A contribution of weight 0 leaves the error memory as it was, unless it was wiped.
+    """
+    problem, compressor = PROBLEMS[plan.problem], COMPRESSORS[plan.compressor]
+    params = row(model.fetched, slot.worker) if plan.stale else model.params
+    data_key = keys.address(keys.stream(key, "data"), slot.worker, slot.cycle)
+    gradient = problem.gradient(
+        dict(plan.problem_static), knobs.problem, task, params, data_key, slot.worker
+    )
+    empty = init_memory(compressor, plan.feedback, gradient.shape[0])
+    before = _select(slot.fresh, empty, row(model.memory, slot.worker))
+    noise_key = keys.address(keys.stream(key, "compressor"), slot.worker, slot.cycle)
+    update, after = compress_with_memory(
+        compressor, plan.feedback, knobs.decay, knobs.compressor, before,
+        keys.typed(noise_key), gradient,
+    )  # fmt: skip
+    memory = _write(model.memory, slot.worker, _select(slot.weight > 0, after, before))
+    return update, model._replace(memory=memory)
+
+
+def _fetch(plan: LearnPlan, model: Model, slot: Tick) -> Model:
+    """Let the slot's worker fetch the newest model."""
+    if not plan.stale:
+        return model
+    held = row(model.fetched, slot.worker)
+    new = jnp.where(slot.fetched, model.params, held)
+    return model._replace(fetched=_write(model.fetched, slot.worker, new))
+
+
+def merge(
+    plan: LearnPlan, knobs: LearnKnobs, key: jax.Array, model: Model, tick: Tick, updates: jax.Array
+) -> Model:
+    """Aggregate the updates `[slot, dim]` and take one optimizer step; nobody present, none."""
+    if plan.attack:
+        attack_key = keys.typed(keys.address(keys.stream(key, "attack"), jnp.max(tick.cycle)))
+        attack = ATTACKS[plan.attack]
+        updates = attack.corrupt(knobs.attack, attack_key, updates, tick.attacker, tick.weight)
+    mean = AGGREGATORS[plan.aggregator].apply(knobs.aggregator, updates, tick.weight)
+    optimizer = make(plan.optimizer, knobs.optimizer, dict(plan.optimizer_static))
+    step, state = optimizer.update(mean, model.optimizer, model.params)
+    anyone = jnp.any(tick.weight > 0)
+    return model._replace(
+        params=jnp.where(anyone, model.params + step, model.params),
+        optimizer=_select(anyone, state, model.optimizer),
+    )
+
+
+def _one_tick(
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, run_keys: jax.Array, model: Model, tick: Tick
+) -> Model:
+    """Take one tick for a block of runs: all arguments but the plan and task are `[run, ...]`."""
+    give = jax.vmap(contribute, in_axes=(None, 0, None, 0, 0, 0))
+    fetch = jax.vmap(_fetch, in_axes=(None, 0, 0))
+
+    def slot_at(index: jax.Array | int) -> Tick:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, False), tick)
+
+    def one(index: jax.Array, carry: tuple[Model, jax.Array]) -> tuple[Model, jax.Array]:
+        model, updates = carry
+        slot = slot_at(index)
+        update, model = give(plan, knobs, task, run_keys, model, slot)
+        write = jax.lax.dynamic_update_index_in_dim
+        updates = write(updates, update, index, 1)
+        last = index == plan.slots - 1
+        return fetch(plan, model, replace(slot, fetched=slot.fetched & ~last)), updates
+
+    runs, dim = model.params.shape
+    updates = jnp.zeros((runs, plan.slots, dim), jnp.float32)
+    count = plan.slots if plan.stale else jnp.max(knobs.workers)
+    if plan.slots == 1:
+        update, model = give(plan, knobs, task, run_keys, model, slot_at(0))
+        updates = update[:, None]
+    else:
+        model, updates = jax.lax.fori_loop(0, count, one, (model, updates))
+    model = jax.vmap(merge, in_axes=(None, 0, 0, 0, 0, 0))(
+        plan, knobs, run_keys, model, tick, updates
+    )
+    return fetch(plan, model, slot_at(plan.slots - 1))
+
+
+def evaluation_ticks(count: int, ticks: jax.Array) -> jax.Array:
+    """Return after how many ticks each of `count + 1` points `[..., point]` lies; the first is 0.
+
+    Whole numbers and remainders apart, so that ticks x points may pass 2**31.
+    """
+    points = jnp.arange(count + 1, dtype=jnp.int32)
+    whole, rest = ticks[..., None] // count, ticks[..., None] % count
+    return whole * points + rest * points // count
+
+
+def learn(
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, run_keys: jax.Array, ticks: Tick
+) -> Curve:
+    """Train a block of runs on their ticks `[run, tick, slot]`; returns curves `[run, point]`."""
+    problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
+    marks = evaluation_ticks(plan.eval_points, knobs.ticks)  # [run, point]
+    look = jax.vmap(problem.evaluate, in_axes=(None, 0, None, 0))
+
+    def segment(model: Model, point: jax.Array) -> tuple[Model, Curve]:
+        first, stop = marks[:, point], marks[:, point + 1]
+
+        def step(index: jax.Array, model: Model) -> Model:
+            place = first + index
+            live = place < stop
+            tick = jax.vmap(row)(ticks, jnp.minimum(place, ticks.worker.shape[1] - 1))
+            on = live[:, None]
+            tick = replace(
+                tick,
+                weight=jnp.where(on, tick.weight, 0.0),
+                fresh=tick.fresh & on,
+                fetched=tick.fetched & on,
+            )
+            return _one_tick(plan, knobs, task, run_keys, model, tick)
+
+        model = jax.lax.fori_loop(0, jnp.max(stop - first), step, model)
+        return model, Curve(*look(static, knobs.problem, task, model.params))
+
+    model = jax.vmap(begin, in_axes=(None, 0, None, 0))(plan, knobs, task, run_keys)
+    start = Curve(*look(static, knobs.problem, task, model.params))
+    _, rest = jax.lax.scan(segment, model, jnp.arange(plan.eval_points))
+    return jax.tree.map(
+        lambda a, b: jnp.concatenate([a[:, None], jnp.moveaxis(b, 0, 1)], axis=1), start, rest
+    )

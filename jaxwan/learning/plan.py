@@ -1,0 +1,44 @@
+"""LearnPlan (static) and LearnKnobs (traced): everything that decides what a contribution does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxwan.core.pytrees import pytree
+
+Statics = tuple[tuple[str, Any], ...]
+
+
+@pytree
+class LearnPlan:
+    """Names of family members, shapes and counts; a change recompiles."""
+
+    problem: str
+    problem_static: Statics
+    compressor: str
+    compressor_static: Statics
+    feedback: bool  # error feedback around the compressor
+    aggregator: str
+    attack: str  # "" where nobody attacks
+    optimizer: str
+    optimizer_static: Statics
+    workers: int
+    slots: int
+    stale: bool  # workers keep the model they fetched (event protocols)
+    eval_points: int
+
+
+@pytree
+class LearnKnobs:
+    """The numbers of one run's learner, by family; a change never recompiles."""
+
+    problem: dict[str, jax.Array]
+    compressor: dict[str, jax.Array]
+    decay: jax.Array  # of the error memory
+    aggregator: dict[str, jax.Array]
+    attack: dict[str, jax.Array]
+    optimizer: dict[str, jax.Array]
+    workers: jax.Array  # int32; slots beyond are padding
+    ticks: jax.Array  # int32; ticks of this run

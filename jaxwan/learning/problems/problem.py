@@ -1,0 +1,38 @@
+"""Problem: what a training task must offer to the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxwan.core.families import Knob, Static
+
+Knobs = Mapping[str, jax.Array]
+Statics = Mapping[str, Any]
+Task = Mapping[str, jax.Array]
+Layout = tuple[tuple[int, ...], ...]
+
+
+class Problem(NamedTuple):
+    """A training task and its facts. Parameters are one flat float32 vector `[dim]`.
+
+    `layout(static)` lists the tensor shapes without allocating them. `make_task(static)` returns
+    the arrays that all runs share (one fixed task, as a data set is). `init(static, task, key)`
+    draws the first parameters; `gradient(static, knobs, task, params, key, worker)` one worker's
+    stochastic gradient, whose data is addressed by `key [2]`; `evaluate(static, knobs, task,
+    params)` returns the held-out (loss, accuracy); `floor(static, knobs, task)` is the held-out
+    loss that no model can beat.
+    """
+
+    summary: str
+    paper: str
+    knobs: dict[str, Knob]
+    static: dict[str, Static]
+    layout: Callable[[Statics], Layout]
+    make_task: Callable[[Statics], dict[str, jax.Array]]
+    init: Callable[[Statics, Task, jax.Array], jax.Array]
+    gradient: Callable[[Statics, Knobs, Task, jax.Array, jax.Array, jax.Array], jax.Array]
+    evaluate: Callable[[Statics, Knobs, Task, jax.Array], tuple[jax.Array, jax.Array]]
+    floor: Callable[[Statics, Knobs, Task], jax.Array]

@@ -1,0 +1,71 @@
+"""Noisy quadratic: the smallest task with a power-law loss curve and closed forms to check."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxwan.core import keys
+from jaxwan.core.families import Knob, Static
+from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Task
+
+
+def layout(static: Statics) -> Layout:
+    """Return the one vector of parameters."""
+    return ((static["dim"],),)
+
+
+def make_task(static: Statics) -> dict[str, jax.Array]:
+    """Return the ranks 1..dim of the eigenvalues."""
+    return {"rank": jnp.arange(1, static["dim"] + 1, dtype=jnp.float32)}
+
+
+def init(static: Statics, task: Task, key: jax.Array) -> jax.Array:
+    """Start at a standard normal point."""
+    return keys.normals(key, static["dim"])
+
+
+def curvature(knobs: Knobs, task: Task) -> jax.Array:
+    """Return the eigenvalues `rank**-power`, the largest scaled to `stiffness`."""
+    return knobs["stiffness"] * task["rank"] ** -knobs["power"]
+
+
+def gradient(
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
+) -> jax.Array:
+    """Return curvature x (distance to the worker's optimum) plus white noise."""
+    optimum_key = keys.address(keys.stream(keys.run_key(0), "optimum"), worker)
+    optimum = knobs["spread"] * keys.normals(optimum_key, static["dim"])
+    noise = knobs["noise"] * keys.normals(key, static["dim"])
+    return curvature(knobs, task) * (params - optimum) + noise
+
+
+def evaluate(
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the exact loss 1/2 sum(curvature x params**2), and NaN: there are no classes."""
+    return 0.5 * jnp.sum(curvature(knobs, task) * params**2), jnp.float32(jnp.nan)
+
+
+def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
+    """Return 0, the loss at the common optimum."""
+    return jnp.float32(0.0)
+
+
+QUADRATIC = Problem(
+    summary="Quadratic with a power-law spectrum, white gradient noise, shifted worker optima.",
+    paper="Zhang et al. 2019, Which algorithmic choices matter at which batch sizes?",
+    knobs={
+        "stiffness": Knob(1.0, 0.0, 1e6, "largest eigenvalue", open_low=True),
+        "power": Knob(1.0, 0.0, 10.0, "decay of the eigenvalues with their rank"),
+        "noise": Knob(0.1, 0.0, 1e6, "standard deviation of each gradient entry"),
+        "spread": Knob(0.0, 0.0, 1e6, "standard deviation of the workers' optima"),
+    },
+    static={"dim": Static(256, "number of parameters", low=1, high=10**8)},
+    layout=layout,
+    make_task=make_task,
+    init=init,
+    gradient=gradient,
+    evaluate=evaluate,
+    floor=floor,
+)

@@ -1,0 +1,203 @@
+"""Run chunks: the world first, then the learner on the ticks it made, in one compiled program.
+
+This is the only place that calls `jit`. Inside a program the world of all runs and of their
+carefree twins advances side by side (its state is small, so wide is fast) and leaves its ticks;
+the learner then trains block after block on them (its state is large, so a block is as wide as
+the cache allows). That the world never waits for a gradient makes timing-only and learning runs
+agree tick by tick.
+
+A chunk of fixed shape is the unit of work. A program holds one chunk per local device, mapped by
+`shard_map`, so a chunk's rows do not depend on how many devices there are.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxwan.core import keys
+from jaxwan.core.clock import Instant
+from jaxwan.core.pytrees import pytree
+from jaxwan.core.tick import Tick
+from jaxwan.learning.learner import Curve, Task, evaluation_ticks, learn
+from jaxwan.learning.plan import LearnKnobs, LearnPlan
+from jaxwan.learning.problems import PROBLEMS
+from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.run import carefree, run_worlds
+from jaxwan.world.state import Moment, Outcome
+
+
+@pytree
+class Plan:
+    """The static half of a program; `learn` is None in timing-only runs."""
+
+    world: WorldPlan
+    learn: LearnPlan | None
+    block: int  # runs trained side by side
+    points: int  # evaluation points after the first
+
+
+@pytree
+class Knobs:
+    """The traced half of a program `[run, ...]`."""
+
+    world: WorldKnobs
+    learn: LearnKnobs | None
+
+
+class Output(NamedTuple):
+    """What a chunk leaves, `[run, ...]`."""
+
+    outcome: Outcome
+    free_accepted: jax.Array  # of the carefree twin
+    free_now: Instant
+    curve_version: jax.Array  # int32 [run, point]
+    curve_now: Instant  # [run, point]
+    curve: Curve | None  # [run, point]
+    floor: jax.Array | None
+
+
+traces: list[Plan] = []  # one entry per trace of a program, for those who count compilations
+
+
+def _by_run(moments: Moment, runs: int) -> Moment:
+    """Keep the runs, drop their twins, and put the run before the tick."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x[:, :runs], 0, 1), moments)
+
+
+def _at_marks(moments: Moment, marks: jax.Array) -> tuple[jax.Array, Instant]:
+    """Return version and instant after so many ticks `[run, point]`; zero before the first."""
+
+    def pick(column: jax.Array) -> jax.Array:
+        found = jnp.take_along_axis(column, jnp.maximum(marks - 1, 0), axis=1)
+        return jnp.where(marks > 0, found, 0)
+
+    return pick(moments.version), jax.tree.map(pick, moments.now)
+
+
+def _learn_in_blocks(
+    plan: Plan, knobs: LearnKnobs, seeds: jax.Array, task: Task, ticks: Tick
+) -> tuple[Curve, jax.Array]:
+    """Train block after block of runs."""
+    assert plan.learn is not None
+    learn_plan = plan.learn
+    problem = PROBLEMS[learn_plan.problem]
+    blocks = seeds.shape[0] // plan.block
+
+    def fold(x: jax.Array) -> jax.Array:
+        return x.reshape(blocks, plan.block, *x.shape[1:])
+
+    def one(block: tuple[LearnKnobs, jax.Array, Tick]) -> Curve:
+        knobs, seeds, ticks = block
+        return learn(learn_plan, knobs, task, jax.vmap(keys.run_key)(seeds), ticks)
+
+    curve = jax.lax.map(one, jax.tree.map(fold, (knobs, seeds, ticks)))
+    static = dict(learn_plan.problem_static)
+    floor = jax.vmap(lambda own: problem.floor(static, own, task), axis_size=seeds.shape[0])(
+        knobs.problem
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), curve), floor
+
+
+def program(plan: Plan, knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
+    """Simulate one chunk of runs; `seeds [run]`, knobs `[run, ...]`."""
+    traces.append(plan)
+    runs = seeds.shape[0]
+    both = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b]), knobs.world, carefree(knobs.world)
+    )
+    moments, outcome = run_worlds(plan.world, both, jnp.concatenate([seeds, seeds]))
+    moments = _by_run(moments, runs)
+    version, now = _at_marks(moments, evaluation_ticks(plan.points, knobs.world.ticks))
+    curve, floor = None, None
+    if plan.learn is not None:
+        assert knobs.learn is not None
+        curve, floor = _learn_in_blocks(plan, knobs.learn, seeds, task, moments.tick)
+    return Output(
+        outcome=jax.tree.map(lambda x: x[:runs], outcome),
+        free_accepted=outcome.totals.accepted[runs:],
+        free_now=jax.tree.map(lambda x: x[runs:], outcome.now),
+        curve_version=version,
+        curve_now=now,
+        curve=curve,
+        floor=floor,
+    )
+
+
+def use_all_cores() -> None:
+    """Show JAX one CPU device per core, if its backends have not started yet."""
+    cores = len(_cores())
+    if jax.config.jax_num_cpu_devices <= 0 and cores > 1:  # type: ignore[attr-defined]
+        try:
+            jax.config.update("jax_num_cpu_devices", cores)
+        except RuntimeError:
+            return
+
+
+def _cores() -> range:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return range(len(os.sched_getaffinity(0)))
+    return range(os.cpu_count() or 1)
+
+
+@functools.cache
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("device",))
+
+
+def device_count() -> int:
+    """Return the number of local devices, so the number of chunks in a program."""
+    return _mesh().devices.size
+
+
+def _per_device(plan: Plan, knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
+    """Run one chunk per device; knobs and seeds `[device, run, ...]`."""
+
+    def one(knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
+        out = program(plan, jax.tree.map(lambda x: x[0], knobs), seeds[0], task)
+        return jax.tree.map(lambda x: x[None], out)
+
+    split, whole = PartitionSpec("device"), PartitionSpec()
+    mapped = jax.shard_map(
+        one, mesh=_mesh(), in_specs=(split, split, whole), out_specs=split, check_vma=False
+    )
+    return mapped(knobs, seeds, task)
+
+
+class Compiled(NamedTuple):
+    """A compiled program for one chunk per device."""
+
+    plan: Plan
+    run: Any
+    task: Task
+
+    def __call__(self, knobs: Knobs, seeds: Any) -> Output:
+        """Start one chunk per device; returns before the work is done."""
+        split = NamedSharding(_mesh(), PartitionSpec("device"))
+        return self.run(*jax.device_put((knobs, seeds), split), self.task)
+
+
+def make_task(plan: LearnPlan) -> Task:
+    """Return the arrays that all runs of a learning plan share."""
+    problem = PROBLEMS[plan.problem]
+    static = dict(plan.problem_static)
+    task = jax.jit(lambda: problem.make_task(static))()
+    return jax.device_put(task, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:
+    """Trace a program for knobs and seeds of these shapes `[device, run, ...]`."""
+    split = NamedSharding(_mesh(), PartitionSpec("device"))
+
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=split)
+
+    knobs, seeds = jax.tree.map(shape, (knobs, seeds))
+    return jax.jit(_per_device, static_argnums=0).lower(plan, knobs, seeds, task)
