@@ -13,7 +13,6 @@ from jaxwan.core.pytrees import pytree
 
 FRACTION = 2**20
 NEVER_S = 2**30
-_LONGEST_S = float(2**30 - 128)  # the float32 below 2**30 - 1, so that a sum stays in int32
 
 
 @pytree
@@ -36,12 +35,12 @@ def never(shape: tuple[int, ...] = ()) -> Instant:
 
 def add(instant: Instant, duration_s: jax.Array) -> Instant:
     """Return the instant `duration_s` later; negative and NaN durations count as zero."""
-    duration = jnp.where(duration_s > 0, jnp.minimum(duration_s, _LONGEST_S), 0.0)
+    duration = jnp.where(duration_s > 0, jnp.minimum(duration_s, float(NEVER_S)), 0.0)
     whole = jnp.floor(duration)
     fraction = jnp.round((duration - whole) * FRACTION).astype(jnp.int32) + instant.fraction
-    carry = fraction >> 20
-    seconds = instant.seconds + whole.astype(jnp.int32) + carry
-    over = seconds >= NEVER_S
+    later_s = whole.astype(jnp.int32) + (fraction >> 20)
+    over = later_s >= NEVER_S - instant.seconds
+    seconds = instant.seconds + later_s
     return Instant(
         jnp.where(over, NEVER_S, seconds), jnp.where(over, 0, fraction & (FRACTION - 1))
     )
