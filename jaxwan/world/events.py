@@ -57,6 +57,7 @@ class EventState:
     """What the next cycle end needs."""
 
     now: Instant
+    ticks: jax.Array  # int32; so far
     cycle_ends: jax.Array  # int32; so far
     version: jax.Array  # int32
     applied: jax.Array  # int32; contributions in the newest version
@@ -146,8 +147,8 @@ def begin(plan: WorldPlan, knobs: WorldKnobs, world_keys: WorldKeys) -> EventSta
         return jax.tree.map(lambda x, y: jnp.where(away[:, None], x, y), a, b)
 
     return EventState(
-        now=clock.start_of_time(), cycle_ends=zero, version=zero, applied=zero, pending=pending,
-        outages=pick(away_outages, online_outages), slow=pick(slow, online_slow),
+        now=clock.start_of_time(), ticks=zero, cycle_ends=zero, version=zero, applied=zero,
+        pending=pending, outages=pick(away_outages, online_outages), slow=pick(slow, online_slow),
         totals=no_totals(n), status=jnp.where(jnp.any(bound), OUTAGE_BOUND, 0).astype(jnp.int32),
     )  # fmt: skip
 
@@ -165,12 +166,17 @@ class _End(NamedTuple):
     lost: jax.Array
 
 
+def _goes_on(knobs: WorldKnobs, state: EventState) -> jax.Array:
+    """Tell whether the run's budget of ticks and of cycle ends has room."""
+    return (state.ticks < knobs.ticks) & (state.cycle_ends < knobs.cycle_ends)
+
+
 def _next_end(knobs: WorldKnobs, state: EventState) -> _End:
     """Find the earliest pending end; ties go to the lower worker index."""
     pending = state.pending
     worker = clock.earliest(pending.end)
     done = row(pending, worker)
-    live = (state.cycle_ends < knobs.cycle_ends) & ~clock.is_never(done.end)
+    live = _goes_on(knobs, state) & ~clock.is_never(done.end)
     hit = (jnp.arange(pending.lost.shape[0], dtype=jnp.int32) == worker) & live
     age = state.version - done.version
     arrives = live & ~done.lost
@@ -269,7 +275,7 @@ def tick(
         flush = slot == plan.slots - 1
         version = state.version + (flush & (taken > 0))
         applied = state.applied + jnp.where(flush, taken, 0)
-        nobody = clock.is_never(end.done.end) & (state.cycle_ends < knobs.cycle_ends)
+        nobody = clock.is_never(end.done.end) & _goes_on(knobs, state)
         state = _restart(plan, knobs, world_keys, state, end, version, applied)
         state = replace(
             state,
@@ -283,4 +289,5 @@ def tick(
 
     slots = jnp.arange(plan.slots, dtype=jnp.int32)
     (state, _), record = jax.lax.scan(one, (state, jnp.int32(0)), slots)
+    state = replace(state, ticks=state.ticks + 1)
     return state, Moment(record, state.now, state.version)

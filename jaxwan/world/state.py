@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
@@ -97,7 +98,8 @@ def first_outages(knobs: WorldKnobs, world_keys: WorldKeys) -> tuple[Outages, Ou
 
     A worker that starts offline is in the down phase of its churn.
     """
-    away = ~knobs.online[:, None] & (jnp.array(failures.PROCESSES.index("churn")) == jnp.arange(3))
+    churns = np.array([name == "churn" for name in failures.PROCESSES])
+    away = ~knobs.online[:, None] & churns[None]
     outages = jax.vmap(failures.first_outages, in_axes=(None, 0, 0))(
         knobs.outages, world_keys.outages, away
     )

@@ -1,0 +1,285 @@
+"""The world once more in plain Python: a heap of integer times, fed by the same addressed draws."""
+
+import heapq
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxwan.core import keys
+from jaxwan.world.failures import PROCESSES, WIPES, draw, duration
+from jaxwan.world.state import make_keys
+
+FRACTION = 2**20
+NEVER = 2**50
+DEPTH = 96  # draws tabulated per address
+
+
+def after(instant, seconds):
+    """Return the integer instant so many seconds later."""
+    if not seconds > 0:
+        return instant
+    return NEVER if np.isinf(seconds) else min(instant + round(float(seconds) * FRACTION), NEVER)
+
+
+@jax.jit
+def _tables(knobs, seed):
+    width = knobs.speed.shape[0]
+    world_keys = make_keys(keys.run_key(seed), width)
+    count = jnp.arange(DEPTH)
+    over_count = jax.vmap(draw, in_axes=(None, None, 0))
+    outages = jax.vmap(lambda key: over_count(knobs.outages, key, count))(world_keys.outages)
+    slow = jax.vmap(lambda key: over_count(knobs.slowdown, key, count))(world_keys.slowdown)
+
+    def per_cycle(key):
+        return jax.vmap(lambda cycle: jnp.stack(keys.threefry(key, cycle, jnp.uint32(0))))(count)
+
+    noise = duration(knobs.compute_noise, jax.vmap(per_cycle)(world_keys.compute)[..., 0])
+    normals = keys.to_normal(jax.vmap(per_cycle)(world_keys.link))
+    return noise, normals, outages, slow
+
+
+class Spells:
+    """One renewal process of one worker: spells (start, end), worked out as they are needed."""
+
+    def __init__(self, up, down, down_at_zero=False):
+        self.durations = zip(up, down, strict=True)
+        self.first = down_at_zero
+        self.end = 0
+        self.advance()
+
+    def advance(self):
+        up, down = next(self.durations)
+        self.start = after(self.end, 0.0 if self.first else up)
+        self.end = after(self.start, down)
+        self.first = False
+
+
+class Worker:
+    """One worker's links, luck and memory."""
+
+    def __init__(self, knobs, tables, index):
+        self.knobs, self.index = knobs, index
+        noise, normals, (up, down), (slow_up, slow_down) = tables
+        self.noise, self.normals = noise[index], normals[index]
+        offline = not knobs.online[index]
+        self.outages = [
+            Spells(up[index, :, p], down[index, :, p], offline and name == "churn")
+            for p, name in enumerate(PROCESSES)
+        ]
+        self.slow = Spells(slow_up[index, :, 0], slow_down[index, :, 0])
+        self.cycle, self.seen, self.stranger = 0, 0, True
+        self.version, self.ready = 0, 0
+
+    def next_outage(self):
+        return min(range(len(WIPES)), key=lambda p: (self.outages[p].start, p))
+
+    def pass_outage(self, process):
+        self.outages[process].advance()
+
+    def wait(self, now):
+        """Pass the outages begun by `now`; tell whether one of them wiped the memory."""
+        wiped = False
+        while self.ready < NEVER:
+            process = self.next_outage()
+            if self.outages[process].start > max(self.ready, now):
+                break
+            self.ready = max(self.ready, self.outages[process].end)
+            wiped |= WIPES[process]
+            self.pass_outage(process)
+        return wiped
+
+    def costs(self, begin, applied):
+        """Return the seconds of download, compute and upload, and the facts of the exchange."""
+        knobs, f32 = self.knobs, np.float32
+        while self.slow.end <= begin < NEVER:
+            self.slow.advance()
+        factor = knobs.slowdown_factor if self.slow.start <= begin else f32(1)
+        work = knobs.step_s * knobs.local_steps * self.noise[self.cycle] * factor
+        work = work / knobs.speed[self.index]
+        updates = applied - self.seen
+        dense = bool(self.stranger or f32(updates) * knobs.update_bits >= knobs.dense_bits)
+        bits = knobs.dense_bits if dense else f32(updates) * knobs.update_bits
+        i = self.index
+        with np.errstate(divide="ignore"):
+            wire_down = bits / knobs.down_bps[i] if bits > 0 else f32(0)
+            wire_up = knobs.update_bits / knobs.up_bps[i]
+        late = knobs.delay_s[i] + knobs.jitter_s[i] * self.normals[self.cycle]
+        late = np.maximum(late, 0)
+        hidden = f32(2 / 3) * work / knobs.local_steps if knobs.overlap else f32(0)
+        upload = wire_up + late[1] - min(hidden, wire_up)
+        facts = {"dense": dense, "updates": 0 if dense else updates, "down": wire_down,
+                 "up": wire_up, "download_s": wire_down + late[0], "upload_s": upload,
+                 "work": work}  # fmt: skip
+        return facts
+
+    def live(self, begin, facts, resume):
+        """Carry one cycle through the outages: download, compute, upload."""
+        left = [after(0, facts[part]) for part in ("download_s", "work", "upload_s")]
+        now, lost, started, wiped, lost_at, busy = begin, False, False, False, None, 0
+        while now < NEVER:
+            process = self.next_outage()
+            spell = self.outages[process]
+            start, end = spell.start, spell.end
+            if start > now if lost else start >= min(now + sum(left), NEVER):
+                break
+            self.pass_outage(process)
+            wiped |= WIPES[process]
+            if not lost:
+                span = max(start - now, 0)
+                for part in range(3):
+                    used = min(span, left[part])
+                    left[part] -= used
+                    span -= used
+                    busy += used if part == 1 else 0
+                started |= start > now and left[0] == 0
+                if started:
+                    lost = left[1] > 0 or WIPES[process]
+                else:
+                    lost = WIPES[process] and not resume and start > now
+                if lost:
+                    lost_at, left = start, [0, 0, 0]
+            now = max(now, end)
+        busy += left[1]
+        return {"end": min(now + sum(left), NEVER), "lost": lost, "lost_at": lost_at,
+                "wiped": wiped, "busy": busy / FRACTION}  # fmt: skip
+
+
+class Books:
+    """What the world counts."""
+
+    def __init__(self, width):
+        self.counts = Counter()
+        self.sums = Counter()
+        self.contributions = np.zeros(width, int)
+        self.arrivals = np.zeros(width, int)
+
+    def fetch(self, facts):
+        self.counts["dense_fetches"] += facts["dense"]
+        self.counts["missed_updates"] += facts["updates"]
+
+    def arrival(self, worker, facts, begin, fate):
+        latency = (fate["end"] - begin) / FRACTION - facts["download_s"] - facts["work"]
+        latency = max(latency, facts["upload_s"])
+        self.sums["latency"] += latency
+        self.sums["transfer"] += latency + facts["download_s"]
+        self.sums["on_wire_up"] += facts["up"]
+        self.sums["on_wire_down"] += facts["down"]
+        self.arrivals[worker] += 1
+
+    def accept(self, worker, age=0):
+        self.counts["accepted"] += 1
+        self.counts["staleness_sum"] += age
+        self.counts["staleness_max"] = max(self.counts["staleness_max"], age)
+        self.contributions[worker] += 1
+
+
+def fleet(knobs, seed):
+    """Return the present workers and how many there is room for."""
+    knobs = jax.tree.map(np.asarray, knobs)
+    tables = jax.tree.map(np.asarray, _tables(knobs, seed))
+    width = len(knobs.speed)
+    return knobs, [Worker(knobs, tables, i) for i in range(width) if knobs.present[i]], width
+
+
+def events(knobs, seed, slots, ticks):
+    """Run the event protocol; return (ticks, books, version, status)."""
+    knobs, workers, width = fleet(knobs, seed)
+    heap, books, version, applied, ends, status = [], Books(width), 0, 0, 0, 0
+    pending = {}
+
+    def start(worker, begin):
+        facts = worker.costs(begin, applied)
+        fate = worker.live(begin, facts, resume=True)
+        worker.version, worker.seen = version, applied
+        pending[worker.index] = (worker, facts, begin, fate, False)
+        heapq.heappush(heap, (fate["end"], worker.index))
+
+    for worker in workers:
+        if knobs.online[worker.index]:
+            start(worker, 0)
+        else:
+            wiped = worker.wait(0)
+            worker.cycle = -1
+            fate = {"end": worker.ready, "lost": True, "wiped": wiped}
+            pending[worker.index] = (worker, None, 0, fate, True)
+            heapq.heappush(heap, (worker.ready, worker.index))
+    record, now = [], 0
+    for _ in range(min(ticks, int(knobs.ticks))):
+        taken, tick = 0, []
+        for slot in range(slots):
+            over = ends >= knobs.cycle_ends
+            if not over and (not heap or heap[0][0] >= NEVER):
+                status, over = 1, True
+            accepted = False
+            if not over:
+                now, index = heapq.heappop(heap)
+                worker, facts, begin, fate, joining = pending[index]
+                age = version - worker.version
+                if not joining:
+                    ends += 1
+                    books.fetch(facts)
+                    books.sums["busy"] += fate["busy"]
+                    books.counts["lost"] += fate["lost"]
+                if not fate["lost"]:
+                    books.arrival(index, facts, begin, fate)
+                    accepted = age <= knobs.max_staleness
+                    books.counts["rejected"] += not accepted
+                if accepted:
+                    books.accept(index, age)
+                taken += accepted
+                tick.append((index, worker.cycle, age, accepted, fate["wiped"]))
+            if slot == slots - 1:
+                version += taken > 0
+                applied += taken
+            if not over:
+                worker.cycle += 1
+                worker.stranger = fate["wiped"]
+                start(worker, now)
+        record.append((tick, now, version))
+    return record, books, version, status
+
+
+def barrier(knobs, seed, ticks):
+    """Run barrier rounds; return (ticks, books, version, status)."""
+    knobs, workers, width = fleet(knobs, seed)
+    books, version, applied, now, record, status = Books(width), 0, 0, 0, [], 0
+    for _ in range(min(ticks, int(knobs.ticks))):
+        wiped = {worker.index: worker.wait(now) for worker in workers}
+        begin = max(now, min((worker.ready for worker in workers), default=NEVER))
+        takers = [worker for worker in workers if worker.ready <= begin]
+        if begin >= NEVER:
+            status = 1
+            break
+        lives = []
+        for worker in takers:
+            worker.stranger |= wiped[worker.index]
+            facts = worker.costs(begin, applied)
+            lives.append((worker, facts, worker.live(begin, facts, resume=False)))
+        closes = max(
+            after(fate["lost_at"], knobs.detection_s) if fate["lost"] else fate["end"]
+            for _, _, fate in lives
+        )
+        if closes >= NEVER:
+            status = 1
+            break
+        tick = []
+        for worker, facts, fate in lives:
+            books.fetch(facts)
+            books.sums["busy"] += fate["busy"]
+            books.counts["lost"] += fate["lost"]
+            if not fate["lost"]:
+                books.arrival(worker.index, facts, begin, fate)
+                books.accept(worker.index)
+            tick.append((worker.index, worker.cycle, 0, not fate["lost"], None))
+            worker.cycle += 1
+            worker.seen, worker.stranger, worker.ready = applied, fate["wiped"], fate["end"]
+        for worker in set(workers) - set(takers):
+            worker.stranger |= wiped[worker.index]
+        accepted = sum(not fate["lost"] for _, _, fate in lives)
+        applied += accepted
+        version += accepted > 0
+        now = closes
+        record.append((tick, now, version))
+    return record, books, version, status
