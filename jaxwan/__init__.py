@@ -1,3 +1,41 @@
-"""jaxwan: a vectorized JAX Monte-Carlo simulator of distributed training over wide-area networks."""
+"""jaxwan: a vectorized JAX Monte-Carlo simulator of distributed training over wide-area networks.
+
+Names are loaded on first use, so that `import jaxwan` (and `import jaxwan.analysis`) is quick and
+does not start JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "simulate": "jaxwan.api",
+    "run": "jaxwan.api",
+    "Experiment": "jaxwan.experiment.spec",
+    "Sweep": "jaxwan.experiment.sweepfile",
+    "InputError": "jaxwan.experiment.errors",
+    "Results": "jaxwan.results",
+    "COMPRESSORS": "jaxwan.learning.compressors",
+    "AGGREGATORS": "jaxwan.learning.aggregators",
+    "ATTACKS": "jaxwan.learning.attacks",
+    "PROBLEMS": "jaxwan.learning.problems",
+    "STRATEGIES": "jaxwan.experiment.strategies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name[:1].isupper():
+        constructors = importlib.import_module("jaxwan.experiment.constructors")
+        if name in constructors.CONSTRUCTORS:
+            return constructors.CONSTRUCTORS[name]
+    raise AttributeError(f"module 'jaxwan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    constructors = importlib.import_module("jaxwan.experiment.constructors")
+    return sorted([*_HOME, *constructors.CONSTRUCTORS, "__version__"])

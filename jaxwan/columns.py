@@ -127,7 +127,7 @@ COLUMNS: dict[str, Column] = {
         cost_usd="machine hours and egress",
         memory_peak_bytes="largest memory of any worker",
     ),
-    **_group("resources", "bool", memory_fits="every worker's memory fits its device"),
+    **_group("resources", "boolean", memory_fits="every worker's memory fits its device"),
     **_group("verdict", "bool", success="every criterion of the challenge is met"),
     **_group(
         "verdict",

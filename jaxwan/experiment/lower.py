@@ -184,7 +184,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
     sigma, step_s = resolved.compute_sigma, resolved.scenario.step_s
     floats = {
         name: _column(resolved, name, width, np.float32, pad)
-        for name, pad in (("up_bps", 1.0), ("down_bps", 1.0), ("delay_s", 0.0), ("loss", 0.0),
+        for name, pad in (("up_bps", math.inf), ("down_bps", math.inf), ("delay_s", 0.0), ("loss", 0.0),
                           ("jitter_s", 0.0))
     }  # fmt: skip
     attacks = resolved.attack is not None

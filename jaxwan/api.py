@@ -1,0 +1,115 @@
+"""The public one-call functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, Task
+from rich.progress import Progress as RichProgress
+from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.resolve import resolve_and_warn
+from jaxwan.experiment.spec import Experiment
+from jaxwan.experiment.sweepfile import Sweep, check_seeds
+from jaxwan.results import Results
+from jaxwan.store import Store
+from jaxwan.sweep import Progress, Report, plan_job, run_in_memory, run_in_store
+
+
+class _Rate(ProgressColumn):
+    """Runs per second since the first one finished."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, or nothing while programs still compile."""
+        return Text(f"{task.speed:,.0f} runs/s" if task.speed else "", style="cyan")
+
+
+@contextmanager
+def _progress(title: str, show: bool) -> Iterator[Report | None]:
+    if not show:
+        yield None
+        return
+    bar = RichProgress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("runs"), _Rate(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(title, total=None)
+
+        def report(now: Progress) -> None:
+            waiting = now.programs_total - now.programs_compiled
+            note = f" (compiling {waiting})" if waiting else ""
+            bar.update(
+                task, description=title + note, completed=now.runs_done, total=now.runs_total
+            )
+
+        yield report
+
+
+def simulate(
+    experiments: Experiment | Sequence[Experiment],
+    seeds: int | Sequence[int] = 32,
+    steps: int | None = None,
+    progress: bool = False,
+) -> Results:
+    """Simulate experiments, each with every seed, and return their results.
+
+    `seeds` is a count or a list; `steps` replaces the experiments' local gradient steps per worker.
+
+    Raises:
+        InputError: for settings that do not fit together, before anything is compiled.
+
+    Example:
+        >>> import jaxwan as jw
+        >>> jw.simulate(jw.Experiment(scenario="simple", challenge="baseline"), seeds=8, steps=20)
+    """
+    own = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    if steps is not None:
+        own = [experiment.replace(steps=steps) for experiment in own]
+    try:
+        wanted = check_seeds(seeds if isinstance(seeds, int) else list(seeds))
+    except InputError as error:
+        raise error.at("seeds") from None
+    found = [resolve_and_warn(experiment) for experiment in own]
+    warnings = list(dict.fromkeys(text for _, told in found for text in told))
+    job = plan_job([resolved for resolved, _ in found], wanted)
+    with _progress("simulating", progress) as report:
+        frame, curves = run_in_memory(job, report)
+    return Results(frame, curves, warnings=warnings)
+
+
+def _plain(sweep: Sweep) -> dict[str, Any]:
+    return sweep.model_dump(mode="json", exclude={"base", "question"})
+
+
+def run(
+    sweep: Sweep | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Results:
+    """Run a sweep, given as a Sweep or a file; with `out`, in a folder that can be resumed.
+
+    Raises:
+        InputError: for a bad sweep, or a folder that holds another one; nothing is written.
+    """
+    own = sweep if isinstance(sweep, Sweep) else Sweep.from_toml(Path(sweep))
+    experiments, warnings = own.resolve()
+    job = plan_job(experiments, own.seeds)
+    with _progress(own.name, progress) as report:
+        if out is None:
+            frame, curves = run_in_memory(job, report)
+            return Results(frame, curves, question=own.question, warnings=warnings)
+        try:
+            store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        run_in_store(job, store, report)
+    return Results.load(out)

@@ -1,0 +1,140 @@
+"""Work: from resolved experiments and seeds to chunks of one shape per program."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxwan import simulate
+from jaxwan.experiment.lower import Group, budget, group
+from jaxwan.experiment.resolved import Resolved
+from jaxwan.learning.plan import LearnPlan
+from jaxwan.learning.problems import layout_of
+from jaxwan.learning.problems.flat import size
+from jaxwan.simulate import Knobs, Plan
+
+CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
+WIDEST_BLOCK = 16
+LEARNING_CHUNK = 64  # runs; small enough that two devices share the work evenly
+TIMING_CHUNK = 1024
+TICK_ROOM_BYTES = 2**28  # for the recorded ticks of a chunk
+SLOT_BYTES = 64  # of one slot's record, twin and copy included
+
+
+class Chunk(NamedTuple):
+    """A fixed number of runs of one program."""
+
+    name: str
+    program: int
+    config: np.ndarray  # int [run]; position among the experiments
+    seed: np.ndarray  # uint32 [run]
+    count: int  # runs that are wanted; the rest repeats the last one
+
+
+class Program(NamedTuple):
+    """One compiled plan's worth of work."""
+
+    plan: Plan
+    knobs: Knobs  # NumPy [config of the group, ...]
+    place: dict[int, int]  # position among the experiments -> row of knobs
+    runs: int  # runs in a chunk
+
+
+def _power_of_two(number: float) -> int:
+    return 1 << max(0, int(np.floor(np.log2(max(number, 1.0)))))
+
+
+def block_width(plan: LearnPlan | None) -> int:
+    """Return how many runs to train side by side: as many as the cache holds."""
+    if plan is None:
+        return 1
+    dim = size(layout_of(plan.problem, **dict(plan.problem_static)))
+    copies = plan.workers * (plan.stale + plan.feedback) + plan.slots + 6
+    return min(WIDEST_BLOCK, _power_of_two(CACHE_BYTES / (4 * dim * copies)))
+
+
+def chunk_runs(own: Group, wanted: int, devices: int) -> int:
+    """Return how many runs a chunk of a program holds."""
+    most = TIMING_CHUNK if own.learn is None else LEARNING_CHUNK
+    per_run = own.world.ticks * own.world.slots * SLOT_BYTES
+    fits = _power_of_two(TICK_ROOM_BYTES / per_run)
+    enough = 2 * _power_of_two(max(1.0, wanted / devices - 1.0)) if wanted > devices else 1
+    return max(min(most, fits, enough), 1)
+
+
+def programs(experiments: list[Resolved], seeds: int, devices: int) -> list[Program]:
+    """Return the programs of a sweep, each with the shape of its chunks."""
+    found = []
+    for own in group(experiments):
+        runs = chunk_runs(own, len(own.members) * seeds, devices)
+        block = min(block_width(own.learn), runs)
+        points = experiments[own.members[0]].eval_points
+        place = {config: row for row, config in enumerate(own.members)}
+        plan = Plan(own.world, own.learn, block, points)
+        found.append(Program(plan, Knobs(own.world_knobs, own.learn_knobs), place, runs))
+    return found
+
+
+def chunks(
+    found: list[Program], experiments: list[Resolved], seeds: tuple[int, ...]
+) -> list[Chunk]:
+    """Cut the work of each program into chunks, the longest runs first."""
+    cut = []
+    for index, program in enumerate(found):
+        members = sorted(program.place, key=lambda config: -budget(experiments[config]).ticks)
+        config = np.repeat(np.asarray(members, np.int64), len(seeds))
+        seed = np.tile(np.asarray(seeds, np.uint32), len(members))
+        for number, start in enumerate(range(0, len(config), program.runs)):
+            part = slice(start, start + program.runs)
+            own_config, own_seed = config[part], seed[part]
+            spare = program.runs - len(own_config)
+            cut.append(
+                Chunk(
+                    name=f"p{index:03d}-{number:06d}",
+                    program=index,
+                    config=np.pad(own_config, (0, spare), mode="edge"),
+                    seed=np.pad(own_seed, (0, spare), mode="edge"),
+                    count=len(own_config),
+                )
+            )
+    return cut
+
+
+def inputs(program: Program, batch: list[Chunk]) -> tuple[Knobs, np.ndarray]:
+    """Return knobs and seeds `[device, run, ...]` for one chunk per device."""
+    rows = np.array([[program.place[int(config)] for config in chunk.config] for chunk in batch])
+    knobs = jax.tree.map(lambda column: column[rows], program.knobs)
+    return knobs, np.stack([chunk.seed for chunk in batch])
+
+
+def batches(pending: list[Chunk], devices: int) -> list[list[Chunk]]:
+    """Put chunks of one program together, one per device; the last may repeat."""
+    found: list[list[Chunk]] = []
+    for chunk in pending:
+        if found and len(found[-1]) < devices and found[-1][0].program == chunk.program:
+            found[-1].append(chunk)
+        else:
+            found.append([chunk])
+    return found
+
+
+def compiled(program: Program, devices: int) -> simulate.Compiled:
+    """Trace and compile a program for one chunk per device."""
+    plan = program.plan
+    task = simulate.make_task(plan.learn) if plan.learn else {}
+    row = np.zeros((devices, program.runs), np.int64)
+    knobs = jax.tree.map(lambda column: column[row], program.knobs)
+    lowered = simulate.lower(plan, knobs, row.astype(np.uint32), task)
+    return simulate.Compiled(plan, lowered.compile(), task)
+
+
+def padded(batch: list[Chunk], devices: int) -> list[Chunk]:
+    """Repeat the last chunk until there is one per device."""
+    return batch + [batch[-1]] * (devices - len(batch))
+
+
+def to_host(out: Any, device: int, count: int) -> Any:
+    """Return one device's output in NumPy, without the padding runs."""
+    return jax.tree.map(lambda x: np.asarray(x[device])[:count], out)
