@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,3 +200,20 @@ def _plain(values: pd.Series) -> pd.Series:
     if all(isinstance(value, (int, float)) for value in present):
         return values.astype("float64")
     return values.map(lambda value: str(value), na_action="ignore").astype("str")
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn rows into JSON-ready dicts: plain Python values, NaN and inf as None."""
+    columns = {str(name): [plain_json(value) for value in frame[name]] for name in frame.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def plain_json(value: Any) -> Any:
+    """Turn one value into what JSON has: lists for arrays, None for NaN, inf and NA."""
+    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0:
+        return [plain_json(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value is pd.NA or value is pd.NaT else value

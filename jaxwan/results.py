@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxwan.columns import COLUMNS, CURVE_COLUMNS, identity_columns, swept_columns
+from jaxwan.columns import (
+    COLUMNS,
+    CURVE_COLUMNS,
+    identity_columns,
+    plain_json,
+    records,
+    swept_columns,
+)
 from jaxwan.stats.intervals import mean_interval, quantiles, wilson_interval
 from jaxwan.store import Store
 
@@ -149,7 +155,7 @@ class Results:
         return f"Results({len(self.frame)} runs of {configs} configurations{points}{question})"
 
     def _known(self, metrics: Sequence[str], strict: bool) -> list[str]:
-        numeric = set(self.frame.select_dtypes(["number", "bool"]).columns)
+        numeric = set(self.frame.select_dtypes(["number", "bool", "boolean"]).columns)
         strange = [name for name in metrics if name not in numeric]
         if strange and strict:
             known = ", ".join(name for name in self.frame if name in numeric)
@@ -159,17 +165,12 @@ class Results:
         return [name for name in metrics if name in numeric]
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Turn rows into JSON-ready dicts: plain Python values, NaN and inf as None."""
-    columns = {str(name): [_plain(value) for value in frame[name]] for name in frame.columns}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 def _reduce(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
     if name == "time_to_target_s":
         return _reduce_censored(runs, name, confidence)
-    if runs[name].dtype == bool:
-        share = wilson_interval(runs[name].sum(), len(runs), confidence)
+    if pd.api.types.is_bool_dtype(runs[name]):
+        known = runs[name].dropna()
+        share = wilson_interval(known.sum(), len(known), confidence)
         return {f"{name}_mean": share.mean, f"{name}_lo": share.low, f"{name}_hi": share.high}
     values = runs[name].to_numpy(np.float64)
     mean = mean_interval(values, confidence)
@@ -198,17 +199,7 @@ def _is_list(name: str) -> bool:
 
 
 def _json_cell(value: Any) -> str:
-    return json.dumps(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0:
-        return [_plain(item) for item in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return None if value is pd.NA or value is pd.NaT else value
+    return json.dumps(plain_json(value))
 
 
 def _ready(path: str | os.PathLike[str]) -> Path:

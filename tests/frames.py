@@ -62,4 +62,5 @@ def _run(index, seed, challenge, compressor, points, timing_only):
 
 
 def _filler(dtype):
-    return {"str": "", "int64": 1, "bool": True, "list<float>": [1.0]}.get(dtype, 0.5)
+    fillers = {"str": "", "int64": 1, "bool": True, "boolean": True, "list<float>": [1.0]}
+    return fillers.get(dtype, 0.5)

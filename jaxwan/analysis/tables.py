@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.humane import duration, duration_spread, number, percent, spread
-from jaxwan.columns import IDENTITY, varying
-from jaxwan.results import records
+from jaxwan.columns import IDENTITY, records, varying
 
 Row = Mapping[Any, Any]
 Figure = tuple[str, str]  # the estimate, and below it how sure it is
