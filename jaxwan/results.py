@@ -31,6 +31,7 @@ DEFAULT_METRICS = (
     "time_to_target_s",
     "success",
 )
+_LOSSES = ("loss_final", "loss_best")
 _QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
 
@@ -77,7 +78,8 @@ class Results:
         One row per `config_id`, in order of first appearance: identity, `n`, then per metric
         `_mean _lo _hi _q05 _q50 _q95`. Flags get Wilson's interval and no quantiles. Asking for
         `time_to_target_s` gives `reached_*` and quantiles in which a run that never got there
-        counts as infinite, since a mean over those that did would mislead.
+        counts as infinite, since a mean over those that did would mislead; asking for a loss
+        gives `diverged_*` in the same way, and a mean that is infinite once a run diverges.
 
         Raises:
             ValueError: when a metric is no numeric column of the frame.
@@ -168,14 +170,28 @@ class Results:
 def _reduce(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
     if name == "time_to_target_s":
         return _reduce_censored(runs, name, confidence)
+    if name in _LOSSES and "status" in runs:
+        return _reduce_loss(runs, name, confidence)
     if pd.api.types.is_bool_dtype(runs[name]):
         known = runs[name].dropna()
         share = wilson_interval(known.sum(), len(known), confidence)
         return {f"{name}_mean": share.mean, f"{name}_lo": share.low, f"{name}_hi": share.high}
-    values = runs[name].to_numpy(np.float64)
+    return _reduce_numbers(name, runs[name].to_numpy(np.float64), confidence)
+
+
+def _reduce_numbers(name: str, values: np.ndarray, confidence: float) -> dict[str, Any]:
     mean = mean_interval(values, confidence)
     bounds = {f"{name}_mean": mean.mean, f"{name}_lo": mean.low, f"{name}_hi": mean.high}
     return bounds | _named_quantiles(name, values)
+
+
+def _reduce_loss(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
+    diverged = runs["status"].str.contains("diverged")
+    values = np.where(diverged, np.inf, runs[name])
+    found = _reduce_numbers(name, values, confidence)
+    if diverged.any():
+        found |= {f"{name}_mean": np.inf, f"{name}_lo": np.nan, f"{name}_hi": np.nan}
+    return found | _reduce(pd.DataFrame({"diverged": diverged}), "diverged", confidence)
 
 
 def _reduce_censored(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:

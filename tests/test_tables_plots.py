@@ -11,7 +11,7 @@ from rich.console import Console
 import jaxwan.analysis.plots as plots
 from jaxwan.analysis.humane import duration, duration_spread, number, percent, spread
 from jaxwan.analysis.plots import loss_versus_time
-from jaxwan.analysis.tables import render_summary, summary_records
+from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
 from jaxwan.results import Results
 
 PNG = b"\x89PNG"
@@ -64,7 +64,7 @@ def test_durations_choose_their_unit(seconds, text):
 
 def test_half_widths_follow_the_digits_of_the_mean():
     assert spread(0.4123, 0.0312) == ("0.412", "±0.031")
-    assert spread(0.4123, 0.00002) == ("0.412", "±2.0e-05")
+    assert spread(0.4123, 0.00002) == ("0.412", "±<0.001")
     assert spread(3.0, 0.0) == ("3.00", "±0")
     assert spread(3.0, np.nan) == ("3.00", "")
     assert duration_spread(600, 30) == ("10.0 min", "±0.5")
@@ -79,6 +79,7 @@ def test_a_table_fits_and_cuts_nothing(summary, width):
     assert text.startswith("Which one?")
     for whole in ("wan_bandwidth", "unreliable", "no compressor", "topk", "to target\n", "under"):
         assert whole in text
+    assert "all: 4096 runs" in text
     assert f"by {100 * summary['reached_mean'].iloc[-1]:.0f} %" in text
 
 
@@ -86,7 +87,61 @@ def test_what_all_rows_share_is_said_once(summary):
     text = text_of(summary, 120)
     assert text.count("typical_wan") == 1
     assert text.count("topk · ratio 0.01") == 2
-    assert "all: scenario moderate · network typical_wan" in text
+    assert "all: 8 runs · scenario moderate · network typical_wan" in text
+
+
+def challenges_apart(attack="sign_flip"):
+    """Make a summary whose settings differ only between challenges."""
+    frame, curves = rows_and_curves(seeds=8, compressors=("topk",))
+    far = frame["challenge"] == "unreliable"
+    frame["aggregator"] = np.where(far, "median", "mean")
+    frame["attack"] = np.where(far, attack, "none")
+    frame["status"] = np.where(far & (frame["seed"] < 2), "diverged", "ok")
+    frame.loc[frame["status"] == "diverged", "loss_final"] = np.nan
+    return Results(frame, curves)
+
+
+def test_the_usual_goes_unsaid_where_it_tells_nothing_apart():
+    text = text_of(challenges_apart().summary(), 120)
+    assert "median · sign_flip" in text
+    assert "mean" not in text
+    assert "no attack" not in text
+
+
+@pytest.mark.parametrize("width", [64, 72, 80])
+def test_a_narrow_table_leaves_figures_out_and_breaks_no_word(width):
+    attack = "a_little_is_enough"
+    text = text_of(challenges_apart(attack).summary(), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for whole in ("wan_bandwidth", "unreliable", "success", "final", attack, "no room for"):
+        assert whole in text
+    assert "staleness_mean" in text
+
+
+def test_a_loss_that_diverges_has_a_median_and_no_mean():
+    summary = challenges_apart().summary()
+    row = summary.iloc[1]
+    assert row["diverged_mean"] == 0.25
+    assert row["loss_final_mean"] == np.inf
+    assert np.isfinite(row["loss_final_q50"])
+    text = text_of(summary, 120)
+    assert "25 % div." in text
+    assert number(row["loss_final_q50"]) in text
+    assert "∞" not in text
+    assert summary_records(summary)[1]["loss_final_mean"] is None
+    assert "diverges" in text_of(summary.assign(loss_final_q50=np.inf, diverged_mean=1.0), 120)
+
+
+def test_reasons_are_one_line_per_configuration_that_fails():
+    results = challenges_apart()
+    results.frame["failed_criteria"] = np.where(results.frame["seed"] < 3, "min_steps,status", "")
+    results.frame.loc[results.frame["challenge"] == "wan_bandwidth", "failed_criteria"] = ""
+    text = render_reasons(results.success_reasons(), results.summary()).plain
+    assert text.splitlines() == [
+        "runs that fail a criterion, of 8 each", "unreliable  min_steps 3 · status 3",
+    ]  # fmt: skip
+    results.frame["failed_criteria"] = ""
+    assert render_reasons(results.success_reasons(), results.summary()) is None
 
 
 def test_figures_in_the_table_are_those_of_the_summary(summary):
@@ -170,7 +225,20 @@ def test_diverged_runs_are_counted_not_hidden(tmp_path, figures):
     curves.loc[bad, "loss"] = np.inf
     loss_versus_time(curves, frame, tmp_path / "loss.png")
     _, labels = figures[0].axes[0].get_legend_handles_labels()
-    assert "topk (1 of 6 diverged)" in labels
+    assert "topk (median; 1 of 6 diverge)" in labels
+
+
+def test_a_panel_ends_at_three_times_the_initial_loss(tmp_path, figures):
+    frame, curves = rows_and_curves(seeds=6, challenges=("wan_bandwidth",), compressors=("topk",))
+    frame["status"] = np.where(frame["seed"] < 4, "diverged", "ok")
+    late = curves["run_id"].isin(frame["run_id"][:4]) & (curves["step"] > 5)
+    curves.loc[late, "loss"] = 1e21
+    initial = curves.loc[curves["step"] == 0, "loss"].median()
+    loss_versus_time(curves, frame, tmp_path / "loss.png")
+    (axis,) = figures[0].axes
+    assert axis.get_ylim()[1] == pytest.approx(3 * initial)
+    _, labels = axis.get_legend_handles_labels()
+    assert "async · topk (median; 4 of 6 diverge)" in labels
 
 
 def test_timing_only_runs_get_bars(tmp_path, figures):

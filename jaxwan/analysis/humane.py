@@ -21,7 +21,10 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def spread(mean: float, half: float) -> tuple[str, str]:
-    """Write a mean and "±" its half width with the mean's decimals; "" where it is unknown."""
+    """Write a mean and "±" its half width with the mean's decimals; "" where it is unknown.
+
+    A half width too small for these decimals is said to be smaller than their last digit.
+    """
     text = number(mean)
     if not math.isfinite(half) or not math.isfinite(mean):
         return text, ""
@@ -29,8 +32,9 @@ def spread(mean: float, half: float) -> tuple[str, str]:
         return text, "±0"
     decimals = len(text.partition(".")[2])
     rounded = f"{half:.{decimals}f}"
-    vanishes = float(rounded) == 0
-    return text, "±" + (number(half, 2) if "e" in text or vanishes else rounded)
+    if "e" in text:
+        return text, f"±{number(half, 2)}"
+    return text, f"±{rounded}" if float(rounded) else f"±<{10.0**-decimals:.{decimals}f}"
 
 
 def percent(share: float, digits: int = 0) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from jaxwan.analysis.humane import duration_unit
 from jaxwan.analysis.tables import setting_names
 from jaxwan.columns import identity_columns, varying
-from jaxwan.stats.intervals import mean_interval, quantiles
+from jaxwan.stats.intervals import Interval, mean_interval, quantile_interval, quantiles
 
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#4d4d4d",
@@ -26,6 +26,7 @@ DASHES = ("-", "--", ":", "-.")
 _POINTS = 160
 _MOST_BANDS = 6  # more configurations than this in a panel would bury each other
 _LOG_FROM = 8.0  # span of the mean curves that a linear axis would flatten
+_CEILING = 3.0  # times the initial loss; above it a panel shows that a run explodes, not how far
 
 
 def loss_versus_time(
@@ -37,7 +38,8 @@ def loss_versus_time(
     """Draw held-out loss against simulated time, one panel per scenario and challenge.
 
     Lines are means over seeds on a common time grid, the band the 95 % t interval, the lighter
-    band the 5–95 % quantiles. Where nothing was learned, draw throughput ratios instead.
+    band the 5–95 % quantiles. A configuration with runs that diverge gets medians, and its panel
+    ends at three times the initial loss. Where nothing was learned, draw throughput ratios.
 
     Raises:
         ValueError: when there is no run to draw.
@@ -95,34 +97,70 @@ def _labels(runs: pd.DataFrame) -> dict[Any, str]:
     return {row["config_id"]: setting_names(row, names) or str(row["config_id"]) for row in rows}
 
 
+class _Line(NamedTuple):
+    """One configuration's curve on its time grid."""
+
+    label: str
+    times: np.ndarray  # [time]
+    losses: np.ndarray  # [run, time]
+    center: Interval  # [time]
+
+
+def _line(label: str, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> _Line | None:
+    """Put the runs of a configuration on one grid; None where they left no curve."""
+    parts = [points[run] for run in runs["run_id"] if run in points]
+    if not parts:
+        return None
+    diverged = _diverged(runs, points)
+    times, losses = _on_common_times(parts, np.inf if diverged else np.nan)
+    if not diverged:
+        return _Line(label, times, losses, mean_interval(losses))
+    label = f"{label} (median; {diverged} of {len(parts)} diverge)"
+    return _Line(label, times, losses, quantile_interval(losses, 0.5))
+
+
 def _draw_losses(axis: Axes, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> None:
     labels = _labels(runs)
-    lines = []
-    for config, mine in runs.groupby("config_id", sort=False):
-        parts = [points[run] for run in mine["run_id"] if run in points]
-        if parts:
-            lines.append((labels[config] + _diverged(parts), *_on_common_times(parts)))
-    longest = max((times[-1] for _, times, _ in lines), default=1.0)
-    length, unit = duration_unit(longest)
-    spans, sparse = [], len(lines) <= _MOST_BANDS
-    for place, (label, times, losses) in enumerate(lines):
-        mean, x = mean_interval(losses), times / length
-        color, dashes = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
-        axis.plot(x, mean.mean, color=color, ls=dashes, lw=1.6, zorder=3, label=label)
-        axis.fill_between(x, mean.low, mean.high, color=color, alpha=0.3 if sparse else 0.15, lw=0)
-        if sparse:
-            low, high = quantiles(losses, [0.05, 0.95])
-            axis.fill_between(x, low, high, color=color, alpha=0.1, lw=0)
-        spans.append(mean.mean)
-    _scale_losses(axis, spans, runs)
+    groups = runs.groupby("config_id", sort=False)
+    found = [_line(labels[config], mine, points) for config, mine in groups]
+    lines = [line for line in found if line]
+    length, unit = duration_unit(max((line.times[-1] for line in lines), default=1.0))
+    ceiling = _CEILING * _initial_loss(lines)
+    for place, line in enumerate(lines):
+        _draw_line(axis, line, place, length, len(lines) <= _MOST_BANDS, ceiling)
+    _scale_losses(axis, [line.center.mean for line in lines], runs, ceiling)
     axis.set_xlabel(f"simulated time ({unit})")
     axis.set_ylabel("held-out loss")
     axis.set_xlim(left=0)
     _tidy(axis)
 
 
-def _scale_losses(axis: Axes, means: list[np.ndarray], runs: pd.DataFrame) -> None:
-    values = np.concatenate([mean[np.isfinite(mean)] for mean in means] or [np.ones(1)])
+def _initial_loss(lines: list[_Line]) -> float:
+    first = [float(line.center.mean[0]) for line in lines if np.isfinite(line.center.mean[0])]
+    return max(first, default=math.inf)
+
+
+def _draw_line(
+    axis: Axes, line: _Line, place: int, length: float, sparse: bool, ceiling: float
+) -> None:
+    def shown(values: np.ndarray) -> np.ndarray:
+        return np.clip(values, None, 2 * ceiling)
+
+    x, center = line.times / length, line.center
+    color, dashes = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
+    axis.plot(x, shown(center.mean), color=color, ls=dashes, lw=1.6, zorder=3, label=line.label)
+    low, high = shown(center.low), shown(center.high)
+    axis.fill_between(x, low, high, color=color, alpha=0.3 if sparse else 0.15, lw=0)
+    if sparse:
+        low, high = shown(quantiles(line.losses, [0.05, 0.95]))
+        axis.fill_between(x, low, high, color=color, alpha=0.1, lw=0)
+
+
+def _scale_losses(
+    axis: Axes, centers: list[np.ndarray], runs: pd.DataFrame, ceiling: float
+) -> None:
+    values = np.concatenate([center[np.isfinite(center)] for center in centers] or [np.ones(1)])
+    values = np.minimum(values, ceiling)
     floors = runs["loss_floor"].dropna().unique() if "loss_floor" in runs else np.empty(0)
     if len(values) and values.min() > 0 and values.max() / values.min() > _LOG_FROM:
         axis.set_yscale("log")
@@ -131,22 +169,29 @@ def _scale_losses(axis: Axes, means: list[np.ndarray], runs: pd.DataFrame) -> No
         axis.yaxis.set_minor_formatter(NullFormatter())
     if len(floors) == 1 and (axis.get_yscale() == "linear" or floors[0] > 0):
         axis.axhline(floors[0], color="#666666", lw=1, ls=(0, (4, 3)), label="floor of the task")
+    if axis.get_ylim()[1] > ceiling:
+        axis.set_ylim(top=ceiling)
 
 
-def _on_common_times(parts: list[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
+def _on_common_times(parts: list[pd.DataFrame], exploded: float) -> tuple[np.ndarray, np.ndarray]:
     """Interpolate runs onto one grid `[time]`, `[run, time]`; NaN after a run has ended.
+
+    A loss that is not finite becomes `exploded`.
 
     The grid ends where nine runs of ten still go on, so that the mean keeps its population.
     """
     ends = np.array([part["time_s"].max() for part in parts])
     grid = np.linspace(0.0, np.quantile(ends, 0.1, method="lower"), _POINTS)
-    losses = [_interpolate(grid, part) for part in parts]
-    return grid, np.stack(losses)
+    losses = np.stack([_interpolate(grid, part) for part in parts])
+    ended = grid > ends[:, None]
+    return grid, np.where(np.isfinite(losses) | ended, losses, exploded)
 
 
-def _diverged(parts: list[pd.DataFrame]) -> str:
-    count = sum(not np.isfinite(part["loss"].iloc[-1]) for part in parts)
-    return f" ({count} of {len(parts)} diverged)" if count else ""
+def _diverged(runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> int:
+    """Count the runs whose status says so or whose curve ends in no number."""
+    told = runs["status"].astype(str).str.contains("diverged")
+    ends = [points[run]["loss"].iloc[-1] if run in points else 0.0 for run in runs["run_id"]]
+    return int(np.sum(told.to_numpy(bool) | ~np.isfinite(np.asarray(ends, np.float64))))
 
 
 def _interpolate(grid: np.ndarray, part: pd.DataFrame) -> np.ndarray:
@@ -186,5 +231,5 @@ def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(target, dpi=150, format="png")
+    figure.savefig(target, dpi=110, format="png")
     return target

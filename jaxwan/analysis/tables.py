@@ -20,7 +20,10 @@ Figure = tuple[str, str]  # the estimate, and below it how sure it is
 
 _WHERE = ("scenario", "challenge", "network")
 _HEADLINE = ("scenario", "challenge", "strategy", "compressor")
+_USUAL = {"compressor": "none", "attack": "none", "aggregator": "mean"}
 _ROOMY = 96  # columns of a terminal that leave space between the figures
+_LABEL = 26  # columns for the configuration, before figures are left out to gain them
+_EXPENDABLE = ("staleness_mean", "rejection_rate", "time_s")  # in this order, where it is narrow
 
 
 class Cell(NamedTuple):
@@ -31,13 +34,60 @@ class Cell(NamedTuple):
     render: Callable[[Row, str], Figure]
 
 
-class SummaryTable(Table):
-    """A table that moves its columns closer together on a narrow terminal."""
+class Line(NamedTuple):
+    """One configuration: where it runs, the settings that tell it apart, and its figures."""
+
+    place: str
+    settings: list[str]
+    repeated: bool  # the place is that of the line above
+    figures: list[Figure]
+
+
+class SummaryTable(NamedTuple):
+    """A summary that fits its terminal: it closes its gaps, then leaves out lesser figures."""
+
+    title: str | None
+    cells: list[Cell]
+    lines: list[Line]
+    notes: list[str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render with the gap that the width allows."""
-        self.padding = (0, 1, 0, 0) if options.max_width >= _ROOMY else 0
-        yield from super().__rich_console__(console, options)
+        """Render at the width there is."""
+        gap = 2 if options.max_width >= _ROOMY else 1
+        shown, room = self._fitting(options.max_width, gap)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False)
+        table.show_edge = False
+        table.add_column("configuration", overflow="fold", max_width=room)
+        for place in shown:
+            table.add_column(self.cells[place].header, justify="right", no_wrap=True)
+        for index, line in enumerate(self.lines):
+            if index and not line.repeated and line.place:
+                table.add_section()
+            table.add_row(_label(line, room), *(_figure(*line.figures[i]) for i in shown))
+        if self.title:
+            yield Text(self.title, style="bold")
+        yield table
+        gone = [self.cells[i].metric for i in range(len(self.cells)) if i not in shown]
+        notes = [*self.notes, f"no room for {', '.join(gone)}"] if gone else self.notes
+        if notes:
+            yield Text("\n" + "\n".join(notes), style="dim")
+
+    def _fitting(self, width: int, gap: int) -> tuple[list[int], int]:
+        """Choose the figures to show, by position, and the columns left for the label."""
+        wanted = min(_LABEL, max((len(_one_line(line)) for line in self.lines), default=0))
+        pieces = [piece for line in self.lines for piece in (line.place, *line.settings)]
+        wanted = max([wanted, *(len(piece) for piece in pieces)])
+        shown = list(range(len(self.cells)))
+        for metric in ("", *_EXPENDABLE):
+            shown = [i for i in shown if self.cells[i].metric != metric]
+            room = width - sum(self._width(i) + gap for i in shown)
+            if room >= wanted:
+                break
+        return shown, max(room, 8)
+
+    def _width(self, place: int) -> int:
+        figures = [text for line in self.lines for text in line.figures[place]]
+        return max(map(len, [*self.cells[place].header.split("\n"), *figures]))
 
 
 def _plain(row: Row, metric: str) -> Figure:
@@ -58,6 +108,14 @@ def _share(row: Row, metric: str) -> Figure:
     return percent(row[f"{metric}_mean"]), f"{low:.0f} – {high:.0f}"
 
 
+def _loss(row: Row, metric: str) -> Figure:
+    diverged = row.get("diverged_mean", 0.0)
+    if not diverged > 0:
+        return _plain(row, metric)
+    median = row[f"{metric}_q50"]
+    return ("diverges" if math.isinf(median) else number(median)), f"{percent(diverged)} div."
+
+
 def _to_target(row: Row, metric: str) -> Figure:
     median = row[f"{metric}_q50"]
     time = "–" if math.isinf(median) else duration(median)
@@ -74,13 +132,16 @@ CELLS = (
     Cell("rejected", "rejection_rate", _percentage),
     Cell("stale-\nness", "staleness_mean", _plain),
     Cell("time", "time_s", _time),
-    Cell("final\nloss", "loss_final", _plain),
+    Cell("final\nloss", "loss_final", _loss),
     Cell("to target", "time_to_target_s", _to_target),
 )
-_TARGET_NOTE = "to target: median over all runs, and the share that got there; – if under half did"
+_NOTES = {
+    "time_to_target_s": "to target: median over all runs; – where under half got there",
+    "loss_final": "div.: share of runs that diverge; the loss above it is the median",
+}
 
 
-def render_summary(summary: pd.DataFrame, title: str | None = None) -> Table:
+def render_summary(summary: pd.DataFrame, title: str | None = None) -> SummaryTable:
     """Lay a summary out as a table: what tells rows apart on the left, what they share below.
 
     Each figure has its interval under it, at the confidence the summary was made with.
@@ -88,23 +149,38 @@ def render_summary(summary: pd.DataFrame, title: str | None = None) -> Table:
     identity = _identity(summary)
     differing = varying(summary, identity) if len(summary) > 1 else _given(_HEADLINE, identity)
     cells = [cell for cell in CELLS if _shown(summary, cell)] + _other_cells(summary)
-    table = SummaryTable(title=title, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    table.title_style, table.caption_style = "bold", "dim"
-    table.caption = _caption(summary, identity, differing, cells)
-    table.add_column("configuration", overflow="fold", min_width=8)
-    for header in ("n", *(cell.header for cell in cells)):
-        table.add_column(header, justify="right", no_wrap=True, vertical="top")
-    place = ""
-    for row in summary.to_dict("records"):
-        previous, place = place, setting_names(row, _given(_WHERE, differing))
-        rest = setting_names(row, [name for name in differing if name not in _WHERE])
-        if previous and place != previous:
-            table.add_section()
-        label = _label(place, rest, repeated=place == previous, fallback=str(row["config_id"]))
-        figures = [_figure(*cell.render(row, cell.metric)) for cell in cells]
-        table.add_row(label, str(row["n"]), *figures)
-    return table
+    rows = summary.to_dict("records")
+    lines: list[Line] = []
+    for row, (place, settings) in zip(rows, _labels(rows, differing), strict=True):
+        repeated = bool(lines) and place == lines[-1].place
+        figures = [cell.render(row, cell.metric) for cell in cells]
+        lines.append(Line(place, settings, repeated, figures))
+    return SummaryTable(title, cells, lines, _notes(summary, identity, differing, cells))
+
+
+def render_reasons(counts: pd.DataFrame, summary: pd.DataFrame) -> Text | None:
+    """Say in one line per configuration which criteria its runs failed, or None if none did.
+
+    `counts` holds the runs that failed each criterion, indexed like the summary's `config_id`.
+    """
+    rows = summary.to_dict("records")
+    differing = varying(summary, _identity(summary)) if len(rows) > 1 else []
+    lines = []
+    for row, (place, settings) in zip(rows, _labels(rows, differing, brief=True), strict=True):
+        failed = counts.loc[row["config_id"]]
+        why = [f"{name} {count}" for name, count in failed.items() if count]
+        if why:
+            lines.append((" · ".join(filter(None, [place, *settings])), " · ".join(why), row["n"]))
+    if not lines:
+        return None
+    each = {n for _, _, n in lines}
+    text = Text("runs that fail a criterion", style="bold")
+    text.append(f", of {each.pop()} each\n" if len(each) == 1 else "\n", style="not bold")
+    longest = max(len(label) for label, _, _ in lines)
+    for label, reasons, _ in lines:
+        text.append(f"{label:{longest}}  {reasons}\n".lstrip(), style="not bold")
+    text.rstrip()
+    return text
 
 
 def summary_records(summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -119,14 +195,14 @@ def _identity(summary: pd.DataFrame) -> list[str]:
 
 def _shown(summary: pd.DataFrame, cell: Cell) -> bool:
     if cell.metric == "time_to_target_s" and "loss_final_mean" in summary:
-        return f"{cell.metric}_q50" in summary and bool(summary["loss_final_mean"].notna().any())
+        return f"{cell.metric}_q50" in summary and bool(summary["reached_mean"].gt(0).any())
     central = f"{cell.metric}_q50" if cell.metric == "time_to_target_s" else f"{cell.metric}_mean"
     return central in summary and bool(summary[central].notna().any())
 
 
 def _other_cells(summary: pd.DataFrame) -> list[Cell]:
     """Make a column for each metric someone asked for beyond the usual ones."""
-    usual = {cell.metric for cell in CELLS} | {"reached"}
+    usual = {cell.metric for cell in CELLS} | {"reached", "diverged"}
     names = [str(name).removesuffix("_lo") for name in summary if str(name).endswith("_lo")]
     others = [name for name in names if name not in usual]
     return [Cell(_header(name).replace(" ", "\n"), name, _guess(summary, name)) for name in others]
@@ -138,18 +214,24 @@ def _guess(summary: pd.DataFrame, name: str) -> Callable[[Row, str], Figure]:
     return _time if name.endswith("_s") and not name.endswith("per_s") else _plain
 
 
-def _caption(
+def _notes(
     summary: pd.DataFrame, identity: list[str], differing: list[str], cells: list[Cell]
-) -> str:
-    lines = []
-    shared = [f"{_header(n)} {_setting(summary[n].iloc[0])}" for n in identity if len(summary)]
-    same = [text for text, name in zip(shared, identity, strict=False) if name not in differing]
-    same = [text for text in same if not text.endswith(" –")]
-    if same:
-        lines.append("all: " + " · ".join(same))
-    if any(cell.metric == "time_to_target_s" for cell in cells):
-        lines.append(_TARGET_NOTE)
-    return "\n".join(["", *lines]) if lines else ""
+) -> list[str]:
+    if summary.empty:
+        return []
+    first, runs = summary.iloc[0], summary["n"]
+    shared = [name for name in identity if name not in differing and _setting(first[name]) != "–"]
+    same = [f"{_header(name)} {_setting(first[name])}" for name in shared]
+    count = f"{runs.min()}" if runs.nunique() == 1 else f"{runs.min()} to {runs.max()}"
+    notes = [" · ".join([f"all: {count} runs", *same])]
+    metrics = {cell.metric for cell in cells}
+    if "time_to_target_s" in metrics:
+        notes.append(_NOTES["time_to_target_s"])
+    elif "reached_mean" in summary and "loss_final" in metrics:
+        notes.append("no run reaches the target loss of its task")
+    if "loss_final" in metrics and summary.get("diverged_mean", pd.Series([0.0])).gt(0).any():
+        notes.append(_NOTES["loss_final"])
+    return notes
 
 
 def setting_names(row: Row, names: list[str]) -> str:
@@ -180,14 +262,56 @@ def _setting(value: Any) -> str:
     return str(value)
 
 
-def _label(place: str, rest: str, repeated: bool, fallback: str) -> Text:
-    """Write the place above the settings; a place that the row above gave is dim."""
-    if not place and not rest:
-        return Text(fallback, style="dim")
-    label = Text(place, style="dim" if repeated else "")
-    if place and rest:
+def _labels(
+    rows: list[Row], differing: list[str], brief: bool = False
+) -> list[tuple[str, list[str]]]:
+    """Give each row its place and its settings.
+
+    What differs among the rows of one place is always said; what differs only between places
+    goes unsaid where it is the usual, and altogether if `brief`.
+    """
+    where = _given(_WHERE, differing)
+    places = [setting_names(row, where) for row in rows]
+    rest = [name for name in differing if name not in _WHERE]
+    inner = {
+        name
+        for name in rest
+        for place in places
+        if len({str(row[name]) for row, its in zip(rows, places, strict=True) if its == place}) > 1
+    }
+    found = []
+    for row, place in zip(rows, places, strict=True):
+        said = [name for name in rest if name in inner or not (brief or _is_usual(name, row))]
+        settings = [text for name in said if (text := setting_names(row, [name]))]
+        found.append((place, settings if place or settings else [str(row["config_id"])]))
+    return found
+
+
+def _is_usual(name: str, row: Row) -> bool:
+    return _USUAL.get(name) == row[name]
+
+
+def _one_line(line: Line) -> str:
+    return max(line.place, " · ".join(line.settings), key=len)
+
+
+def _label(line: Line, room: int) -> Text:
+    """Write the place above the settings; a place that the line above gave is dim."""
+    label = Text(line.place, style="dim" if line.repeated else "")
+    if line.place and line.settings:
         label.append("\n")
-    return label.append(rest, style="bold not dim")
+    return label.append("\n".join(_filled(line.settings, room)), style="bold not dim")
+
+
+def _filled(pieces: list[str], room: int) -> list[str]:
+    """Fill lines with whole pieces, so that none breaks inside."""
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and len(lines[-1]) + 3 + len(piece) <= room:
+            lines[-1] += f" · {piece}"
+        else:
+            lines.append(piece)
+    return lines
 
 
 def _figure(estimate: str, certainty: str) -> Text:
