@@ -14,6 +14,7 @@ from jaxwan.simulate import Output
 from jaxwan.world.run import FAILURE_NAMES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
+DIVERGED = 10.0  # times the initial loss
 STATUS = {NO_WORKERS: "no_workers", OUTAGE_BOUND: "outage_bound"}
 
 
@@ -173,13 +174,19 @@ def _learning(facts: list[Facts], out: Output) -> dict[str, Any]:
     }
 
 
+def _diverged(columns: dict[str, Any]) -> np.ndarray:
+    """Tell which runs end without a number, or far above where they began."""
+    final = np.nan_to_num(columns["loss_final"], nan=np.inf)
+    return final > DIVERGED * columns["loss_initial"]
+
+
 def _verdict(facts: list[Facts], columns: dict[str, Any], out: Output) -> dict[str, Any]:
     status = np.asarray(out.outcome.status)
-    finite = np.ones(len(facts), bool) if out.curve is None else np.isfinite(columns["loss_final"])
+    diverged = _diverged(columns) if out.curve is not None else np.zeros(len(facts), bool)
     success, reasons, states = [], [], []
     for i, f in enumerate(facts):
         names = [name for bit, name in STATUS.items() if status[i] & bit]
-        names += [] if finite[i] else ["diverged"]
+        names += ["diverged"] if diverged[i] else []
         limits = f.resolved.criteria
         checks = {
             "min_steps": columns["steps"][i] >= limits.min_steps,

@@ -13,6 +13,7 @@ A chunk of fixed shape is the unit of work. A program holds one chunk per local 
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -131,7 +132,7 @@ def program(plan: Plan, knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
 
 def use_all_cores() -> None:
     """Show JAX one CPU device per core, if its backends have not started yet."""
-    cores = len(_cores())
+    cores = core_count()
     if jax.config.jax_num_cpu_devices <= 0 and cores > 1:  # type: ignore[attr-defined]
         try:
             jax.config.update("jax_num_cpu_devices", cores)
@@ -139,12 +140,11 @@ def use_all_cores() -> None:
             return
 
 
-def _cores() -> range:
-    import os
-
+def core_count() -> int:
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return range(len(os.sched_getaffinity(0)))
-    return range(os.cpu_count() or 1)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache
@@ -192,6 +192,9 @@ def make_task(plan: LearnPlan) -> Task:
     return jax.device_put(task, NamedSharding(_mesh(), PartitionSpec()))
 
 
+_jitted = jax.jit(_per_device, static_argnums=0)
+
+
 def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:
     """Trace a program for knobs and seeds of these shapes `[device, run, ...]`."""
     split = NamedSharding(_mesh(), PartitionSpec("device"))
@@ -200,4 +203,17 @@ def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:
         return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=split)
 
     knobs, seeds = jax.tree.map(shape, (knobs, seeds))
-    return jax.jit(_per_device, static_argnums=0).lower(plan, knobs, seeds, task)
+    return _jitted.lower(plan, knobs, seeds, task)
+
+
+_compiled: dict[Any, Compiled] = {}
+
+
+def compiled(plan: Plan, knobs: Knobs, seeds: Any) -> Compiled:
+    """Return the program for inputs of these shapes, compiled once in the life of a process."""
+    leaves, tree = jax.tree.flatten((knobs, seeds))
+    key = (plan, tree, tuple((np.shape(x), np.dtype(x.dtype).name) for x in leaves))
+    if key not in _compiled:
+        task = make_task(plan.learn) if plan.learn else {}
+        _compiled[key] = Compiled(plan, lower(plan, knobs, seeds, task).compile(), task)
+    return _compiled[key]

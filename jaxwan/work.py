@@ -122,12 +122,9 @@ def batches(pending: list[Chunk], devices: int) -> list[list[Chunk]]:
 
 def compiled(program: Program, devices: int) -> simulate.Compiled:
     """Trace and compile a program for one chunk per device."""
-    plan = program.plan
-    task = simulate.make_task(plan.learn) if plan.learn else {}
     row = np.zeros((devices, program.runs), np.int64)
     knobs = jax.tree.map(lambda column: column[row], program.knobs)
-    lowered = simulate.lower(plan, knobs, row.astype(np.uint32), task)
-    return simulate.Compiled(plan, lowered.compile(), task)
+    return simulate.compiled(program.plan, knobs, row.astype(np.uint32))
 
 
 def padded(batch: list[Chunk], devices: int) -> list[Chunk]:

@@ -153,12 +153,12 @@ def _one_tick(
 
 
 def evaluation_ticks(count: int, ticks: jax.Array) -> jax.Array:
-    """Return after how many ticks each of `count + 1` points `[..., point]` lies; the first is 0.
+    """Return after how many of `ticks [run]` each of `count + 1` points lies `[run, point]`.
 
-    Whole numbers and remainders apart, so that ticks x points may pass 2**31.
+    The first is 0. Whole numbers and remainders apart, so that ticks x points may pass 2**31.
     """
-    points = jnp.arange(count + 1, dtype=jnp.int32)
-    whole, rest = ticks[..., None] // count, ticks[..., None] % count
+    points = jnp.arange(count + 1, dtype=jnp.int32)[None, :]
+    whole, rest = ticks[:, None] // count, ticks[:, None] % count
     return whole * points + rest * points // count
 
 

@@ -1,0 +1,223 @@
+"""The learner against closed forms and published effects, on ticks written by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxwan.api import simulate
+from jaxwan.core import keys
+from jaxwan.core.tick import Tick
+from jaxwan.experiment.spec import Experiment
+from jaxwan.learning.learner import learn
+from jaxwan.learning.plan import LearnKnobs, LearnPlan
+from jaxwan.learning.problems import PROBLEMS
+
+
+def scalars(**values):
+    """Return a dict of knobs `[1]` for a block of one run."""
+    return {name: np.full(1, value, np.float32) for name, value in values.items()}
+
+
+def quadratic(*, workers, slots, stale, ticks, lr, dim, points, noise=0.0, momentum=None,
+              spread=0.0):  # fmt: skip
+    """Return plan and knobs of plain averaging on an isotropic quadratic of curvature 1."""
+    plan = LearnPlan(
+        problem="quadratic", problem_static=(("dim", dim),), compressor="none",
+        compressor_static=(), feedback=False, aggregator="mean", attack="",
+        optimizer="sgd" if momentum is None else "momentum",
+        optimizer_static=() if momentum is None else (("nesterov", False),),
+        workers=workers, slots=slots, stale=stale, eval_points=points,
+    )  # fmt: skip
+    rates = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
+    knobs = LearnKnobs(
+        problem=scalars(stiffness=1.0, power=0.0, noise=noise, spread=spread),
+        compressor={}, decay=np.ones(1, np.float32), aggregator={}, attack={},
+        optimizer=scalars(**rates), workers=np.full(1, workers, np.int32),
+        ticks=np.full(1, ticks, np.int32),
+    )  # fmt: skip
+    return plan, knobs
+
+
+def round_robin(ticks, workers):
+    """Return ticks of one slot, one worker after the other: every base is workers - 1 old."""
+    order = np.arange(ticks, dtype=np.int32)
+    shape = (1, ticks, 1)
+    return Tick(
+        worker=(order % workers).reshape(shape),
+        cycle=(order // workers).reshape(shape),
+        base_age=np.minimum(order, workers - 1).reshape(shape),
+        weight=np.ones(shape, np.float32),
+        attacker=np.zeros(shape, bool),
+        fresh=np.zeros(shape, bool),
+        fetched=np.ones(shape, bool),
+    )
+
+
+def rounds(ticks, workers):
+    """Return barrier ticks in which all workers take part."""
+    shape = (1, ticks, workers)
+    return Tick(
+        worker=np.broadcast_to(np.arange(workers, dtype=np.int32), shape),
+        cycle=np.broadcast_to(np.arange(ticks, dtype=np.int32)[None, :, None], shape),
+        base_age=np.zeros(shape, np.int32),
+        weight=np.ones(shape, np.float32),
+        attacker=np.zeros(shape, bool),
+        fresh=np.zeros(shape, bool),
+        fetched=np.ones(shape, bool),
+    )
+
+
+def train(plan, knobs, ticks, seed=0):
+    """Return the loss curve `[point]` of one run."""
+    task = PROBLEMS["quadratic"].make_task(dict(plan.problem_static))
+    key = keys.run_key(seed)[None]
+    return np.asarray(jax.jit(learn, static_argnums=0)(plan, knobs, task, key, ticks).loss[0])
+
+
+@pytest.mark.parametrize(("delay", "bound"), [(1, 1.0), (2, 0.61803), (4, 0.34730), (8, 0.18454)])
+def test_delayed_gradient_descent_is_stable_up_to_its_bound(delay, bound):
+    """Stable iff lr x curvature < 2 sin(pi / (2 (2 delay + 1)))."""
+    assert bound == pytest.approx(2 * np.sin(np.pi / (2 * (2 * delay + 1))), rel=1e-4)
+    ticks, workers = 3000, delay + 1
+    ends = []
+    for factor in (0.98, 1.02):
+        plan, knobs = quadratic(
+            workers=workers, slots=1, stale=True, ticks=ticks, lr=factor * bound, dim=4, points=10
+        )
+        loss = train(plan, knobs, round_robin(ticks, workers))
+        ends.append(loss[-1] / loss[1])
+    assert ends[0] < 1e-2
+    assert ends[1] > 1e2
+
+
+@pytest.mark.parametrize(("workers", "momentum"), [(1, None), (4, None), (1, 0.9)])
+def test_stationary_variance_of_sgd(workers, momentum):
+    """Var x = lr s^2 / (curvature (2 - lr curvature)) / n; heavy ball in its own closed form."""
+    lr, noise, dim, ticks, points = 0.2, 1.0, 4096, 2000, 20
+    plan, knobs = quadratic(
+        workers=workers, slots=workers, stale=False, ticks=ticks, lr=lr, dim=dim, points=points,
+        noise=noise, momentum=momentum,
+    )  # fmt: skip
+    loss = train(plan, knobs, rounds(ticks, workers))[-10:]
+    variance = 2 * loss.mean() / dim
+    if momentum is None:
+        expected = lr * noise**2 / (2 - lr) / workers
+    else:
+        expected = lr * noise**2 * (1 + momentum) / ((1 - momentum) * (2 * (1 + momentum) - lr))
+    # ten snapshots 100 ticks apart are independent draws of dim squares, each of variance 2 v^2
+    error = expected * np.sqrt(2 / (dim * len(loss)))
+    assert abs(variance - expected) < 3 * error
+
+
+def test_lost_contributions_change_nothing():
+    plan, knobs = quadratic(
+        workers=2, slots=2, stale=False, ticks=20, lr=0.1, dim=8, points=2, noise=1.0
+    )
+    ticks = rounds(20, 2)
+    weight = np.array(ticks.weight)
+    weight[:, 10:] = 0.0
+    loss = train(plan, knobs, Tick(**{**vars(ticks), "weight": weight}))
+    assert loss[1] == loss[2]
+    assert loss[0] != loss[1]
+
+
+def test_learner_agrees_with_a_plain_numpy_twin():
+    """Three workers, five event ticks of two slots, top-k with memory, one wipe, one rejection."""
+    dim, lr, ratio = 8, 0.1, 0.25
+    worker = np.array([[0, 1], [2, 0], [1, 1], [0, 2], [2, 1]], np.int32)
+    cycle = np.array([[0, 0], [0, 1], [1, 2], [2, 1], [2, 3]], np.int32)
+    weight = np.array([[1, 1], [1, 0], [1, 1], [1, 1], [0, 1]], np.float32)
+    fresh = np.zeros((5, 2), bool)
+    fresh[3, 0] = True
+    ticks = Tick(
+        worker=worker[None], cycle=cycle[None], base_age=np.zeros((1, 5, 2), np.int32),
+        weight=weight[None], attacker=np.zeros((1, 5, 2), bool), fresh=fresh[None],
+        fetched=np.ones((1, 5, 2), bool),
+    )  # fmt: skip
+    plan, knobs = quadratic(
+        workers=3, slots=2, stale=True, ticks=5, lr=lr, dim=dim, points=1, noise=0.5
+    )
+    plan = LearnPlan(**{**vars(plan), "compressor": "topk", "feedback": True})
+    knobs = LearnKnobs(**{**vars(knobs), "compressor": scalars(ratio=ratio)})
+    loss = train(plan, knobs, ticks, seed=3)[-1]
+
+    run_key = keys.run_key(3)
+    model = np.asarray(keys.normals(keys.stream(run_key, "init"), dim), np.float64)
+    data = keys.stream(run_key, "data")
+    held, memory = np.tile(model, (3, 1)), np.zeros((3, dim))
+    for t in range(5):
+        total, present = np.zeros(dim), 0
+        for s in range(2):
+            w = worker[t, s]
+            noise = np.asarray(keys.normals(keys.address(data, int(w), int(cycle[t, s])), dim))
+            memory[w] = 0 if fresh[t, s] else memory[w]
+            wanted = held[w] + 0.5 * noise + memory[w]
+            keep = np.argsort(-np.abs(wanted), kind="stable")[: round(ratio * dim)]
+            sent = np.zeros(dim)
+            sent[keep] = wanted[keep]
+            if weight[t, s]:
+                total, present, memory[w] = total + sent, present + 1, wanted - sent
+            if s == 0:
+                held[w] = model
+        model = model - lr * total / present
+        held[worker[t, 1]] = model
+    assert loss == pytest.approx(0.5 * np.sum(model**2), rel=1e-5)
+
+
+def mean_and_error(values):
+    """Return mean and standard error."""
+    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+
+
+def test_baseline_more_than_halves_the_excess_loss_and_memory_makes_top_k_work():
+    """Sync under baseline: no compression, top-k 1 % with and without error feedback."""
+    topk = {"kind": "topk", "ratio": 0.01}
+    runs = [
+        Experiment(scenario="simple", challenge="baseline", steps=200, strategy="sync",
+                   compressor=compressor, aggregator="mean")
+        for compressor in ("none", topk, topk | {"error_feedback": False})
+    ]  # fmt: skip
+    frame = simulate(runs, seeds=24).frame
+    excess = (frame["loss_final"] - frame["loss_floor"]) / (
+        frame["loss_initial"] - frame["loss_floor"]
+    )
+    dense, memory, forgetful = (part.to_numpy() for _, part in excess.groupby(frame.config_index))
+    assert dense.max() < 0.5
+    (m, m_error), (f, f_error) = mean_and_error(memory), mean_and_error(forgetful)
+    assert m + 2.1 * m_error < f - 2.1 * f_error
+
+
+def test_two_sign_flippers_of_seven_break_the_mean_only():
+    runs = [
+        Experiment(scenario="simple", challenge="baseline", steps=100, strategy="sync",
+                   compressor="none", workers=7, attackers=2, aggregator=aggregator,
+                   attack={"kind": "sign_flip", "scale": 4.0})
+        for aggregator in ("mean", "median", {"kind": "trimmed_mean", "trim_ratio": 2 / 7})
+    ]  # fmt: skip
+    frame = simulate(runs, seeds=8).frame
+    mean, median, trimmed = (part for _, part in frame.groupby("config_index"))
+    assert (mean["status"] == "diverged").all()
+    for robust in (median, trimmed):
+        start = robust["loss_initial"] - robust["loss_floor"]
+        assert ((robust["loss_final"] - robust["loss_floor"]) < 0.7 * start).all()
+        assert (robust["status"] == "ok").all()
+
+
+def test_nobody_alive_ever_again_is_a_status_not_a_number():
+    dead = Experiment(
+        scenario="simple", challenge="wan_bandwidth", steps=30, timing_only=True,
+        failures={"crash": {"mtbf_s": 0.5}},
+    )  # fmt: skip
+    frame = simulate(dead, seeds=4).frame
+    assert (frame["status"] == "no_workers").all()
+    assert np.isfinite(frame["time_s"]).all()
+    assert not frame["success"].any()
+
+
+def test_evaluation_points_of_long_runs_do_not_overflow():
+    from jaxwan.learning.learner import evaluation_ticks
+
+    marks = evaluation_ticks(20, jnp.array([2**30], jnp.int32))
+    assert marks[0, -1] == 2**30
+    assert (np.diff(marks[0]) > 0).all()
