@@ -17,6 +17,7 @@ from jaxwan.world.failures import Outages
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 
 NO_WORKERS = 1  # nobody is alive, and nobody ever will be again
+_FAILURES = (*failures.PROCESSES, *failures.SLOWDOWN)
 OUTAGE_BOUND = 2  # more outages in one piece of work than the loop bound
 
 
@@ -72,15 +73,15 @@ class Moment(NamedTuple):
 def make_keys(key: jax.Array, workers: int) -> WorldKeys:
     """Derive the world's keys from a run key `[2]`."""
 
-    def per_process(names: tuple[str, ...]) -> jax.Array:
-        parts = [keys.worker_keys(key, f"failure.{name}", workers) for name in names]
-        return jnp.stack(parts, axis=1)
-
+    purposes = ("compute", "link", *(f"failure.{name}" for name in _FAILURES))
+    compute, link, *spells = keys.fleet_keys(key, purposes, workers)
+    processes = len(failures.PROCESSES)
+    spell_keys = jnp.stack(spells, axis=1)
     return WorldKeys(
-        compute=keys.worker_keys(key, "compute", workers),
-        link=keys.worker_keys(key, "link", workers),
-        outages=per_process(failures.PROCESSES),
-        slowdown=per_process(failures.SLOWDOWN),
+        compute=compute,
+        link=link,
+        outages=spell_keys[:, :processes],
+        slowdown=spell_keys[:, processes:],
     )
 
 
