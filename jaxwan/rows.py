@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.columns import IDENTITY, typed
-from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, run_id, sizes
+from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, local_steps, run_id, sizes
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.simulate import Output
 from jaxwan.world.run import FAILURE_NAMES
@@ -73,7 +73,9 @@ def _swept(facts: list[Facts]) -> dict[str, Any]:
 
 def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
     total, time_s = out.outcome.totals, _seconds(out.outcome.now)
-    batch = np.array([f.resolved.scenario.batch for f in facts], np.float64)
+    batch = np.array(
+        [f.resolved.scenario.batch * local_steps(f.resolved) for f in facts], np.float64
+    )
     barrier = np.array([is_barrier(f.resolved) for f in facts])
     ticks = np.array([budget(f.resolved).ticks for f in facts])
     samples_per_s = _ratio(total.accepted * batch, time_s, 0.0)

@@ -27,13 +27,14 @@ def quadratic(*, workers, slots, stale, ticks, lr, dim, points, noise=0.0, momen
         compressor_static=(), feedback=False, aggregator="mean", attack="",
         optimizer="sgd" if momentum is None else "momentum",
         optimizer_static=() if momentum is None else (("nesterov", False),),
+        inner="", inner_static=(), local_steps=1,
         workers=workers, slots=slots, stale=stale, eval_points=points,
     )  # fmt: skip
     rates = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
     knobs = LearnKnobs(
         problem=scalars(stiffness=1.0, power=0.0, noise=noise, spread=spread),
         compressor={}, decay=np.ones(1, np.float32), aggregator={}, attack={},
-        optimizer=scalars(**rates), workers=np.full(1, workers, np.int32),
+        optimizer=scalars(**rates), inner={}, workers=np.full(1, workers, np.int32),
         ticks=np.full(1, ticks, np.int32),
     )  # fmt: skip
     return plan, knobs
@@ -163,6 +164,69 @@ def test_learner_agrees_with_a_plain_numpy_twin():
         model = model - lr * total / present
         held[worker[t, 1]] = model
     assert loss == pytest.approx(0.5 * np.sum(model**2), rel=1e-5)
+
+
+def hills(curvatures, optima):
+    """Return a one-dimensional problem whose workers have their own curvature and optimum."""
+    steepness, best = jnp.asarray(curvatures), jnp.asarray(optima)
+
+    def gradient(static, knobs, task, params, key, worker):
+        return steepness[worker] * (params - best[worker])
+
+    def evaluate(static, knobs, task, params):
+        return params[0], jnp.float32(0)
+
+    def init(static, task, key):
+        return jnp.zeros(1)
+
+    return PROBLEMS["quadratic"]._replace(gradient=gradient, evaluate=evaluate, init=init)
+
+
+def local_sgd(problem, *, workers, steps, rounds, inner_lr, outer_lr=1.0, momentum=0.0):
+    """Return plan and knobs of local SGD with a Nesterov server on a problem of one dimension."""
+    plan, knobs = quadratic(
+        workers=workers, slots=workers, stale=False, ticks=rounds, lr=outer_lr, dim=1, points=1,
+        momentum=momentum,
+    )  # fmt: skip
+    changes = {"problem": problem, "inner": "sgd", "local_steps": steps,
+               "optimizer_static": (("nesterov", True),)}  # fmt: skip
+    return (
+        LearnPlan(**{**vars(plan), **changes}),
+        LearnKnobs(**{**vars(knobs), "inner": scalars(lr=inner_lr)}),
+    )
+
+
+@pytest.mark.parametrize(("steps", "point"), [(1, 0.8), (5, 0.69250), (50, 0.50129)])
+def test_local_sgd_settles_where_unequal_hessians_pull_it(monkeypatch, steps, point):
+    """Curvatures (1, 4), optima (0, 1), inner rate 0.1: the fixed point leaves the optimum 0.8."""
+    monkeypatch.setitem(PROBLEMS, "hills", hills([1.0, 4.0], [0.0, 1.0]))
+    plan, knobs = local_sgd("hills", workers=2, steps=steps, rounds=400, inner_lr=0.1)
+    assert train(plan, knobs, rounds(400, 2))[-1] == pytest.approx(point, abs=2e-5)
+
+
+def test_local_sgd_with_equal_hessians_follows_large_batch_sgd(monkeypatch):
+    """Equal curvatures: the average takes exactly H steps towards the mean optimum."""
+    monkeypatch.setitem(PROBLEMS, "hills", hills([2.0, 2.0], [0.0, 1.0]))
+    plan, knobs = local_sgd("hills", workers=2, steps=5, rounds=3, inner_lr=0.1)
+    expected = 0.5 * (1 - (1 - 0.1 * 2.0) ** 15)
+    assert train(plan, knobs, rounds(3, 2))[-1] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_outer_nesterov_is_stable_up_to_its_bound(monkeypatch, momentum):
+    """Stable iff outer_lr x s < (2 + 2 mu) / (1 + 2 mu), s = 1 - (1 - lr curvature)^H."""
+    monkeypatch.setitem(PROBLEMS, "hills", hills([1.0, 1.0], [1.0, 1.0]))
+    shrink = 1 - (1 - 0.05) ** 10
+    bound = (2 + 2 * momentum) / (1 + 2 * momentum) / shrink
+    ends = []
+    for factor in (0.98, 1.02):
+        plan, knobs = local_sgd(
+            "hills", workers=2, steps=10, rounds=800, inner_lr=0.05, outer_lr=factor * bound,
+            momentum=momentum,
+        )  # fmt: skip
+        ends.append(abs(train(plan, knobs, rounds(800, 2))[-1] - 1.0))
+    assert ends[0] < 1e-2
+    assert not ends[1] < 1e2
 
 
 def mean_and_error(values):

@@ -92,14 +92,29 @@ def is_barrier(resolved: Resolved) -> bool:
     return STRATEGIES[resolved.strategy.kind].protocol == "barrier"
 
 
+def local_steps(resolved: Resolved) -> int:
+    """Return the gradient steps in one cycle of a worker."""
+    return resolved.strategy.static.get("local_steps", 1)
+
+
 def budget(resolved: Resolved) -> Budget:
     """Return a run's ticks and cycle ends: `steps` local steps per worker slot."""
-    workers = len(resolved.workers)
+    workers, cycles = len(resolved.workers), math.ceil(resolved.steps / local_steps(resolved))
     if is_barrier(resolved):
-        return Budget(resolved.steps, resolved.steps * workers)
-    ends = resolved.steps * workers
+        return Budget(cycles, cycles * workers)
+    ends = cycles * workers
     joins = sum(not worker.online for worker in resolved.workers)
     return Budget(math.ceil((ends + joins) / resolved.buffer), ends)
+
+
+def optimizers(resolved: Resolved) -> tuple[Choice, Choice | None]:
+    """Return the server's optimizer, and the workers' where they take local steps."""
+    strategy = resolved.strategy
+    outer = STRATEGIES[strategy.kind].outer
+    if not outer:
+        return resolved.optimizer, None
+    knobs = {"lr": strategy.knobs["outer_lr"], "momentum": strategy.knobs["outer_momentum"]}
+    return Choice(outer, knobs, {"nesterov": strategy.static["nesterov"]}), resolved.optimizer
 
 
 def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
@@ -108,6 +123,7 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         return None
     barrier = is_barrier(resolved)
     problem, attack = problem_of(resolved), resolved.attack or NOBODY
+    optimizer, inner = optimizers(resolved)
     return LearnPlan(
         problem=problem.kind,
         problem_static=_static(problem.static),
@@ -116,8 +132,11 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         feedback=resolved.error_feedback,
         aggregator=resolved.aggregator.kind,
         attack=attack.kind,
-        optimizer=resolved.optimizer.kind,
-        optimizer_static=_static(resolved.optimizer.static),
+        optimizer=optimizer.kind,
+        optimizer_static=_static(optimizer.static),
+        inner=inner.kind if inner else "",
+        inner_static=_static(inner.static) if inner else (),
+        local_steps=local_steps(resolved),
         workers=workers,
         slots=workers if barrier else resolved.buffer,
         stale=not barrier,
@@ -198,7 +217,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
         compute_noise=DurationKnobs(
             *map(_f32, (math.exp(-0.5 * sigma * sigma), 0.0, sigma))  # type: ignore[arg-type]
         ),
-        local_steps=_f32(1.0),
+        local_steps=_f32(local_steps(resolved)),
         overlap=np.asarray(bool(_strategy_knob(resolved, "overlap", False))),
         update_bits=_f32(message.update_bits),
         dense_bits=_f32(message.dense_bits),
@@ -219,13 +238,15 @@ def _numbers(knobs: dict[str, Any]) -> dict[str, Any]:
 
 def learn_knobs(resolved: Resolved) -> LearnKnobs:
     """Return the numbers of one learner, NumPy."""
+    optimizer, inner = optimizers(resolved)
     return LearnKnobs(
         problem=_numbers(problem_of(resolved).knobs),
         compressor=_numbers(resolved.compressor.knobs),
         decay=_f32(1.0),  # type: ignore[arg-type]
         aggregator=_numbers(resolved.aggregator.knobs),
         attack=_numbers((resolved.attack or NOBODY).knobs),
-        optimizer=_numbers(resolved.optimizer.knobs),
+        optimizer=_numbers(optimizer.knobs),
+        inner=_numbers(inner.knobs if inner else {}),
         workers=np.asarray(len(resolved.workers), np.int32),  # type: ignore[arg-type]
         ticks=np.asarray(budget(resolved).ticks, np.int32),  # type: ignore[arg-type]
     )

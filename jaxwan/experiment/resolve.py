@@ -15,7 +15,7 @@ from jaxwan.experiment.catalog import (
     load_network,
     load_scenario,
 )
-from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES
+from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES, OPTIMIZER_MODELS
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fleets import WorkerEntry
 from jaxwan.experiment.processes import failures_of
@@ -175,6 +175,17 @@ def attack_of(
     return None
 
 
+def optimizer_of(own: Any, strategy: Choice, scenario: Scenario) -> Choice:
+    """Return the optimizer (with local steps, the inner one): stated, usual, or the scenario's."""
+    usual = FAMILIES["strategy"][strategy.kind].inner
+    if own is None and usual is None:
+        return scenario.optimizer
+    if own is None:
+        kind, knobs = usual
+        own = OPTIMIZER_MODELS[kind](**knobs)
+    return as_choice(own, FAMILIES["optimizer"])
+
+
 def resolve_and_warn(
     experiment: Experiment, labels: Mapping[str, Any] | None = None
 ) -> tuple[Resolved, list[str]]:
@@ -207,7 +218,7 @@ def resolve_and_warn(
         buffer=buffer,
         error_feedback=usual if memory is None else memory,
         attack=attack_of(experiment, workers, warnings),
-        optimizer=as_choice(own, FAMILIES["optimizer"]) if own else scenario.optimizer,
+        optimizer=optimizer_of(own, chosen["strategy"], scenario),
         transport=experiment.link.transport,
         compute_sigma=experiment.compute.sigma,
         steps=experiment.steps or challenge.criteria.min_steps,

@@ -6,17 +6,36 @@ from typing import NamedTuple
 
 from jaxwan.core.families import Knob, Static
 
+DETECTION = Knob(10.0, 0, 1e9, "reference steps until a mid-round failure is noticed")
 OVERLAP = Knob(False, 0, 1, "the upload streams out during the last backward pass")
 
 
 class Strategy(NamedTuple):
-    """A coordination rule: its protocol is "barrier" (rounds) or "events" (arrivals)."""
+    """A coordination rule: its protocol is "barrier" (rounds) or "events" (arrivals).
+
+    Where `outer` names an optimizer, workers take `local_steps` steps of the inner optimizer and
+    the server applies `outer` to their mean difference, with the knobs `outer_lr` and
+    `outer_momentum`. `inner` is the usual inner optimizer (kind, knobs); None is the scenario's.
+    """
 
     summary: str
     paper: str
     protocol: str
     knobs: dict[str, Knob]
     static: dict[str, Static]
+    outer: str = ""
+    inner: tuple[str, dict[str, float]] | None = None
+
+
+def local(outer_lr: float, outer_momentum: float) -> dict[str, Knob]:
+    """Return the knobs of a strategy with local steps."""
+    return {
+        "outer_lr": Knob(outer_lr, 0.0, 100.0, "server step on the workers' mean difference",
+                         open_low=True),
+        "outer_momentum": Knob(outer_momentum, 0.0, 0.9999, "momentum of the server"),
+        "detection_timeout_steps": DETECTION,
+        "overlap": OVERLAP,
+    }  # fmt: skip
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -25,9 +44,7 @@ STRATEGIES: dict[str, Strategy] = {
         paper="Chen et al. 2016, Revisiting Distributed Synchronous SGD",
         protocol="barrier",
         knobs={
-            "detection_timeout_steps": Knob(
-                10.0, 0, 1e9, "reference steps until a mid-round failure is noticed"
-            ),
+            "detection_timeout_steps": DETECTION,
             "overlap": OVERLAP,
         },
         static={},
@@ -47,5 +64,28 @@ STRATEGIES: dict[str, Strategy] = {
             "overlap": OVERLAP,
         },
         static={},
+    ),
+    "local_sgd": Strategy(
+        summary="Rounds of several local steps; the server merges the differences.",
+        paper="Stich 2019, Local SGD Converges Fast and Communicates Little",
+        protocol="barrier",
+        knobs=local(1.0, 0.0),
+        static={
+            "local_steps": Static(8, "gradient steps between two exchanges", low=1, high=100_000),
+            "nesterov": Static(False, "Nesterov's form of the server's momentum"),
+        },
+        outer="momentum",
+    ),
+    "diloco": Strategy(
+        summary="Local AdamW steps; the server takes Nesterov steps on the differences.",
+        paper="Douillard et al. 2023, DiLoCo, algorithm 1",
+        protocol="barrier",
+        knobs=local(0.7, 0.9),
+        static={
+            "local_steps": Static(50, "gradient steps between two exchanges", low=1, high=100_000),
+            "nesterov": Static(True, "Nesterov's form of the server's momentum"),
+        },
+        outer="momentum",
+        inner=("adamw", {"lr": 0.01}),
     ),
 }

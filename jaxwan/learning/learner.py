@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]
 
 from jaxwan.core import keys
 from jaxwan.core.pytrees import replace, row
@@ -26,13 +27,20 @@ from jaxwan.learning.problems import PROBLEMS
 Task = dict[str, jax.Array]
 
 
+class Memory(NamedTuple):
+    """What a worker keeps from cycle to cycle; a crash wipes it."""
+
+    compressor: Any
+    inner: Any  # state of the local optimizer; () without local steps
+
+
 class Model(NamedTuple):
     """Everything one run has learned."""
 
     params: jax.Array  # [dim]
     optimizer: Any
     fetched: Any  # [worker, dim]; the model each worker holds; () under a barrier
-    memory: Any  # [worker, ...]; what compressors remember
+    memory: Memory  # [worker, ...]
 
 
 class Curve(NamedTuple):
@@ -42,18 +50,30 @@ class Curve(NamedTuple):
     accuracy: jax.Array
 
 
+def blank(plan: LearnPlan, knobs: LearnKnobs, params: jax.Array) -> Memory:
+    """Return the memory of a worker that has just come."""
+    inner = _inner(plan, knobs).init(params) if plan.inner else ()
+    compressor = COMPRESSORS[plan.compressor]
+    return Memory(init_memory(compressor, plan.feedback, params.shape[0]), inner)
+
+
+def _inner(plan: LearnPlan, knobs: LearnKnobs) -> optax.GradientTransformation:
+    return make(plan.inner, knobs.inner, dict(plan.inner_static))
+
+
 def begin(plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array) -> Model:
     """Return the model before the first tick; every worker holds it."""
     problem = PROBLEMS[plan.problem]
     params = problem.init(dict(plan.problem_static), task, keys.stream(key, "init"))
     optimizer = make(plan.optimizer, knobs.optimizer, dict(plan.optimizer_static))
-    memory = init_memory(COMPRESSORS[plan.compressor], plan.feedback, params.shape[0])
     repeat = (plan.workers,)
     return Model(
         params=params,
         optimizer=optimizer.init(params),
         fetched=jnp.broadcast_to(params, repeat + params.shape) if plan.stale else (),
-        memory=jax.tree.map(lambda x: jnp.broadcast_to(x, repeat + x.shape), memory),
+        memory=jax.tree.map(
+            lambda x: jnp.broadcast_to(x, repeat + jnp.shape(x)), blank(plan, knobs, params)
+        ),
     )
 
 
@@ -68,6 +88,41 @@ def _select(condition: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def work(
+    plan: LearnPlan,
+    knobs: LearnKnobs,
+    task: Task,
+    key: jax.Array,
+    params: jax.Array,
+    state: Any,
+    slot: Tick,
+) -> tuple[jax.Array, Any]:
+    """Return what one cycle makes of `params [dim]`, and the local optimizer's new state.
+
+    That is a gradient or, after H steps of the inner optimizer, the difference start - end, which
+    an outer optimizer takes for a gradient (Douillard et al. 2023, algorithm 1). The k-th gradient
+    of a worker has address k, however many steps a cycle has.
+    """
+    static, data = dict(plan.problem_static), keys.stream(key, "data")
+
+    def gradient(params: jax.Array, step: jax.Array | int) -> jax.Array:
+        own = keys.address(data, slot.worker, slot.cycle * plan.local_steps + step)
+        problem = PROBLEMS[plan.problem]
+        return problem.gradient(static, knobs.problem, task, params, own, slot.worker)
+
+    if not plan.inner:
+        return gradient(params, 0), state
+    optimizer = _inner(plan, knobs)
+
+    def step(index: jax.Array, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        own, state = carry
+        change, state = optimizer.update(gradient(own, index), state, own)
+        return own + change, state
+
+    end, state = jax.lax.fori_loop(0, plan.local_steps, step, (params, state))
+    return params - end, state
+
+
 def contribute(
     plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array, model: Model, slot: Tick
 ) -> tuple[jax.Array, Model]:
@@ -75,21 +130,18 @@ def contribute(
 
     A contribution of weight 0 leaves the error memory as it was, unless it was wiped.
     """
-    problem, compressor = PROBLEMS[plan.problem], COMPRESSORS[plan.compressor]
+    compressor = COMPRESSORS[plan.compressor]
     params = row(model.fetched, slot.worker) if plan.stale else model.params
-    data_key = keys.address(keys.stream(key, "data"), slot.worker, slot.cycle)
-    gradient = problem.gradient(
-        dict(plan.problem_static), knobs.problem, task, params, data_key, slot.worker
-    )
-    empty = init_memory(compressor, plan.feedback, gradient.shape[0])
-    before = _select(slot.fresh, empty, row(model.memory, slot.worker))
+    before = row(model.memory, slot.worker)
+    before = _select(slot.fresh, blank(plan, knobs, params), before)
+    update, inner = work(plan, knobs, task, key, params, before.inner, slot)
     noise_key = keys.address(keys.stream(key, "compressor"), slot.worker, slot.cycle)
-    update, after = compress_with_memory(
-        compressor, plan.feedback, knobs.decay, knobs.compressor, before,
-        keys.typed(noise_key), gradient,
+    sent, rest = compress_with_memory(
+        compressor, plan.feedback, knobs.decay, knobs.compressor, before.compressor,
+        keys.typed(noise_key), update,
     )  # fmt: skip
-    memory = _write(model.memory, slot.worker, _select(slot.weight > 0, after, before))
-    return update, model._replace(memory=memory)
+    after = _select(slot.weight > 0, Memory(rest, inner), before)
+    return sent, model._replace(memory=_write(model.memory, slot.worker, after))
 
 
 def _fetch(plan: LearnPlan, model: Model, slot: Tick) -> Model:

@@ -24,6 +24,9 @@ class LearnPlan:
     attack: str  # "" where nobody attacks
     optimizer: str
     optimizer_static: Statics
+    inner: str  # the workers' optimizer where they take local steps, "" where they send gradients
+    inner_static: Statics
+    local_steps: int
     workers: int
     slots: int
     stale: bool  # workers keep the model they fetched (event protocols)
@@ -40,5 +43,6 @@ class LearnKnobs:
     aggregator: dict[str, jax.Array]
     attack: dict[str, jax.Array]
     optimizer: dict[str, jax.Array]
+    inner: dict[str, jax.Array]
     workers: jax.Array  # int32; slots beyond are padding
     ticks: jax.Array  # int32; ticks of this run
