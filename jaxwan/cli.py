@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.analysis.humane import duration, percent
+from jaxwan import __version__
+from jaxwan.analysis.humane import duration, number, percent
+from jaxwan.cache import keep_programs
 from jaxwan.experiment.errors import InputError
 
 app = typer.Typer(
@@ -39,7 +46,44 @@ HEADERS = {
     "jitter_s": "jitter",
     "difficulty": "level",
 }
+RESUME = "finished chunks are kept in {}; the same command goes on from there"
 RATES = ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s"))
+
+
+def say_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"jaxwan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Simulate distributed training over wide-area networks."""
+
+
+@contextmanager
+def interruptible(advice: str) -> Iterator[None]:
+    """End at once on Ctrl-C with one line of advice: what is stored is whole at any moment.
+
+    Compilation in other threads cannot be interrupted, so unwinding would wait for it.
+    """
+
+    def stop(*_: Any) -> None:
+        err.show_cursor(True)
+        err.print(f"\ninterrupted: {escape(advice)}")
+        sys.stdout.flush()
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
@@ -182,21 +226,27 @@ def member_of(option: str, text: str | None) -> Any:
 
 
 def report(results: Any, folder: Path | None, as_json: bool) -> None:
-    """Print the summary; with a folder, draw the picture and say where everything is."""
-    from jaxwan.analysis.tables import render_summary, summary_records
+    """Print the summary and why runs fail; with a folder, draw the picture too."""
+    from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
 
-    summary = results.summary()
+    summary, reasons = results.summary(), results.success_reasons()
     picture = results.plot(folder / "results.png") if folder else None
     if as_json:
         facts = {"question": results.question, "warnings": list(results.warnings)}
         places = {"picture": picture, "results": folder} if folder else {}
-        print_json(facts | {"summary": summary_records(summary)} | places)
+        failed = {str(config): counts.to_dict() for config, counts in reasons.iterrows()}
+        tables = {"summary": summary_records(summary), "failed_criteria": failed}
+        print_json(facts | tables | places)
         return
     out.print(render_summary(summary, title=results.question or None))
+    why = render_reasons(reasons, summary)
+    if why:
+        out.print()
+        out.print(why, highlight=False)
     for warning in results.warnings:
         err.print(f"[yellow]warning[/] {escape(warning)}")
     if folder:
-        out.print(f"picture  {picture}\nresults  {folder}", soft_wrap=True, highlight=False)
+        out.print(f"\npicture  {picture}\nresults  {folder}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -246,7 +296,12 @@ def simulated(fields: dict[str, Any], seeds: int, folder: Path | None) -> Any:
     plan = Sweep(grid=fields, seeds=seeds, name="run")
     from jaxwan import api
 
-    return api.run(plan, out=folder) if folder else api.simulate(experiment, seeds=seeds)
+    keep_programs()
+    if folder is None:
+        with interruptible("nothing was kept; with --out a run can be resumed"):
+            return api.simulate(experiment, seeds=seeds, progress=err.is_terminal)
+    with interruptible(RESUME.format(folder)):
+        return api.run(plan, out=folder, progress=err.is_terminal)
 
 
 @app.command()
@@ -269,7 +324,60 @@ def sweep(
     target = folder or Path("results") / plan.name
     from jaxwan import api
 
-    report(api.run(plan, out=target), target, as_json)
+    keep_programs()
+    with interruptible(RESUME.format(target)):
+        results = api.run(plan, out=target, progress=err.is_terminal)
+    report(results, target, as_json)
+
+
+def loaded(folder: Path) -> Any:
+    """Read a results folder.
+
+    Raises:
+        InputError: where there is none, or a damaged one.
+    """
+    from jaxwan.results import Results
+
+    try:
+        return Results.load(folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A results folder, finished or not.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the summary of a results folder again and draw its picture; runs nothing."""
+    report(loaded(folder), folder, as_json)
+
+
+@app.command()
+def bench(as_json: AsJson = False) -> None:
+    """Measure how fast this machine simulates."""
+    from jaxwan.bench import bench_arrivals
+
+    records = bench_arrivals()
+    if as_json:
+        print_json(records)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("benchmark", "value", "unit", "ratio", "target", "ok"):
+        table.add_column(name, justify="right" if name in ("value", "ratio", "target") else "left")
+    for record in records:
+        figures = [figure(record[name]) for name in ("value", "unit", "ratio", "target", "ok")]
+        table.add_row(str(record["name"]), *figures)
+    out.print(table, highlight=False)
+
+
+def figure(value: Any) -> str:
+    """Write a measured number, a verdict or a name; "–" where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else number(value)
 
 
 def main() -> None:

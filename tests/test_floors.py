@@ -31,6 +31,7 @@ FLOORS = {
     "jaxwan.validate": 6,
     "jaxwan.decide": 6,
     "jaxwan.api": 7,
+    "jaxwan.cache": 7,
     "jaxwan.cli": 7,
     "jaxwan.harness": 7,
 }

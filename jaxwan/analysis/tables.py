@@ -170,7 +170,8 @@ def render_reasons(counts: pd.DataFrame, summary: pd.DataFrame) -> Text | None:
         failed = counts.loc[row["config_id"]]
         why = [f"{name} {count}" for name, count in failed.items() if count]
         if why:
-            lines.append((" · ".join(filter(None, [place, *settings])), " · ".join(why), row["n"]))
+            label = " · ".join(filter(None, [place, *settings])) if len(rows) > 1 else ""
+            lines.append((label, " · ".join(why), row["n"]))
     if not lines:
         return None
     each = {n for _, _, n in lines}
