@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -49,9 +50,9 @@ def stream(key: jax.Array, purpose: str) -> jax.Array:
     return address(key, zlib.crc32(purpose.encode()))
 
 
-def address(key: jax.Array, counter: jax.Array | int, draw: jax.Array | int = 0) -> jax.Array:
+def address(key: jax.Array, counter: ArrayLike, draw: ArrayLike = 0) -> jax.Array:
     """Return the key `[..., 2]` at a counter below `key [..., 2]`."""
-    return jnp.stack(threefry(key, jnp.uint32(counter), jnp.uint32(draw)), axis=-1)
+    return jnp.stack(threefry(key, jnp.asarray(counter), jnp.asarray(draw)), axis=-1)
 
 
 def worker_keys(key: jax.Array, purpose: str, workers: int) -> jax.Array:
