@@ -18,6 +18,7 @@ from jaxwan.columns import (
     plain_json,
     records,
     swept_columns,
+    typed,
 )
 from jaxwan.stats.intervals import mean_interval, quantiles, wilson_interval
 from jaxwan.store import Store
@@ -46,7 +47,7 @@ class Results:
         warnings: Sequence[str] = (),
     ) -> None:
         self.frame = frame
-        self.curves = _no_curves() if curves is None else curves
+        self.curves = _no_curves() if curves is None or curves.empty else curves
         self.question = question
         self.warnings = tuple(warnings)
 
@@ -207,7 +208,7 @@ def _named_quantiles(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _no_curves() -> pd.DataFrame:
-    return pd.DataFrame({name: [] for name in CURVE_COLUMNS})
+    return typed(pd.DataFrame({name: [] for name in CURVE_COLUMNS}), CURVE_COLUMNS)
 
 
 def _is_list(name: str) -> bool:
