@@ -24,7 +24,7 @@ from helpers.worlds import (
     world_knobs,
 )
 
-from jaxwan.world.failures import LAWS, MOST_OUTAGES
+from jaxwan.world.failures import LAWS, MOST_SPELLS
 from jaxwan.world.run import carefree, run_worlds
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -216,7 +216,7 @@ def test_bandwidth_changes_neither_outages_nor_compute():
     """Common random numbers: what differs between two networks is the network."""
     failures = failing(memoryless(5.0, 1.0), memoryless(9.0, 2.0))
     base = world_knobs(WIDTH, 3, outages=failures)
-    slow = alter(base, up_bps=base.up_bps * 0 + 3e5, down_bps=base.down_bps * 0 + 3e5)
+    slow = alter(base, up_bps=jnp.full(WIDTH, 3e5), down_bps=jnp.full(WIDTH, 3e5))
     rows = [base, slow] * (len(NAMES) // 2)
     _, outcome = run(PLANS["barrier"], stack(rows), np.full(len(rows), 9))
     assert seconds(one(outcome.now, 1)) > seconds(one(outcome.now, 0))
@@ -277,7 +277,7 @@ def test_too_many_outages_are_reported():
     knobs = world_knobs(WIDTH, 1, outages=blinking, step_s=10.0)
     rows = [knobs] + [CASES["steady"]] * (len(NAMES) - 1)
     _, outcome = run(PLANS["barrier"], stack(rows), SEEDS)
-    assert MOST_OUTAGES <= 1 << 16
+    assert MOST_SPELLS <= 1 << 16
     assert outcome.status[0] & OUTAGE_BOUND
     assert not outcome.status[1:].any()
 

@@ -3,6 +3,10 @@
 Each process alternates up and down; its k-th outage is addressed by k, so it stays where it is
 whatever the protocol does. Four laws of duration share one formula,
 `scale * E**power * exp(sigma * N)` with E unit exponential and N standard normal.
+
+A spell is an outage or a slowdown episode: int32 `[5]`, start and end as instants and its number,
+in one row, so that a gather or a write moves it as a whole. A worker holds the current or next
+spell of each process, `[process, 5]`.
 """
 
 from __future__ import annotations
@@ -13,15 +17,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import pytree, replace, row
+from jaxwan.core.pytrees import pytree, row
 
 PROCESSES = ("transient", "churn", "crash")
 WIPES = (False, True, True)  # does the process wipe the worker's memory?
 SLOWDOWN = ("slowdown",)
-MOST_OUTAGES = 1 << 16  # bound of every loop over outages
+FAILURES = PROCESSES + SLOWDOWN
+SLOW = len(PROCESSES)  # the place of the slowdown episodes among a worker's spells
+MOST_SPELLS = 1 << 12  # bound of the spells in one cycle
+MOST_IN_A_RUN = 1 << 20
 
 
 class Law(NamedTuple):
@@ -79,19 +87,17 @@ class RenewalKnobs:
     down: DurationKnobs
 
 
-@pytree
-class Outages:
-    """The current or next outage of each process of one worker `[process]`."""
+class Luck(NamedTuple):
+    """What decides one worker's spells: the laws of all its processes, and their keys."""
 
-    start: Instant
-    end: Instant
-    count: jax.Array  # int32; the outage's own number
+    laws: jax.Array  # [process, up or down, 3]; scale, power, sigma
+    key: jax.Array  # [process, 2]
 
 
 class Walk(NamedTuple):
-    """How a piece of work fared among outages."""
+    """How a piece of work fared among spells."""
 
-    outages: Outages
+    spells: jax.Array
     end: Instant  # arrival, or recovery when lost
     lost: jax.Array
     lost_at: Instant
@@ -107,72 +113,60 @@ def duration(law: DurationKnobs, word: jax.Array) -> jax.Array:
     return jnp.where(jnp.isinf(law.scale), jnp.inf, law.scale * jnp.exp(spread))
 
 
-def draw(knobs: RenewalKnobs, key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the up and down durations of outage number `count`, under `key [..., 2]`."""
-    up_word, down_word = keys.threefry(key, count, jnp.uint32(0))
-    return duration(knobs.up, up_word), duration(knobs.down, down_word)
+def laws_of(outages: RenewalKnobs, slowdown: RenewalKnobs) -> jax.Array:
+    """Return the laws of all processes `[process, up or down, 3]`, slowdown last."""
+
+    def side(first: DurationKnobs, last: DurationKnobs) -> jax.Array:
+        both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, last)
+        return jnp.stack([both.scale, both.power, both.sigma], axis=-1)
+
+    return jnp.stack([side(outages.up, slowdown.up), side(outages.down, slowdown.down)], axis=1)
 
 
-def first_outages(knobs: RenewalKnobs, key: jax.Array, down_now: jax.Array) -> Outages:
-    """Return outage number 0 of each process; `down_now [process]` starts at time zero."""
-    count = jnp.zeros_like(down_now, dtype=jnp.int32)
-    up_s, down_s = draw(knobs, key, count)
-    zero = clock.start_of_time(count.shape)
-    start = clock.add(zero, jnp.where(down_now, 0.0, up_s))
-    return Outages(start, clock.add(start, down_s), count)
+def _spell(luck: Luck, after: Instant, number: jax.Array, down_now: jax.Array) -> jax.Array:
+    """Draw spell `number` `[..., 5]`, which follows an end; `down_now` skips the time up."""
+    words = jnp.stack(keys.threefry(luck.key, number, jnp.uint32(0)), axis=-1)
+    scale, power, sigma = (luck.laws[..., i] for i in range(3))
+    lasts = duration(DurationKnobs(scale, power, sigma), words)
+    start = clock.add(after, jnp.where(down_now, 0.0, lasts[..., 0]))
+    end = clock.add(start, lasts[..., 1])
+    return jnp.stack([start.seconds, start.fraction, end.seconds, end.fraction, number], axis=-1)
 
 
-def pass_outage(
-    knobs: RenewalKnobs, key: jax.Array, outages: Outages, index: jax.Array
-) -> Outages:
-    """Replace the outage of one process by the next one."""
-    law, own, past = row((knobs, key, outages), index)
-    count = past.count + 1
-    up_s, down_s = draw(law, own, count)
-    start = clock.add(past.end, up_s)
-    following = Outages(start, clock.add(start, down_s), count)
-    hit = jnp.arange(outages.count.shape[0], dtype=jnp.int32) == index
-    return jax.tree.map(lambda new, old: jnp.where(hit, new, old), following, outages)
+def first_spells(luck: Luck, down_now: jax.Array) -> jax.Array:
+    """Return spell 0 of each process `[process, 5]`; `down_now [process]` starts at time zero."""
+    number = jnp.zeros_like(down_now, dtype=jnp.int32)
+    return _spell(luck, clock.start_of_time(number.shape), number, down_now)
 
 
-def await_up(
-    knobs: RenewalKnobs, key: jax.Array, outages: Outages, ready: Instant, now: Instant
-) -> tuple[Outages, Instant, jax.Array, jax.Array]:
-    """Pass the outages that begin by `now`; return when the worker is next up.
+def starts(spells: jax.Array) -> Instant:
+    """Return when spells `[..., 5]` start."""
+    return Instant(spells[..., 0], spells[..., 1])
 
-    Returns (outages, ready, wiped, exhausted): up from `ready` until the next start; ready <= now
-    means up now.
-    """
-    wipes = jnp.array(WIPES)
 
-    def begun(state: tuple[Outages, Instant, jax.Array, jax.Array]) -> jax.Array:
-        outages, ready, _, turns = state
-        horizon = clock.latest_of(ready, now)
-        first = clock.minimum(outages.start)
-        reach = ~clock.is_before(horizon, first) & ~clock.is_never(ready)
-        return reach & (turns < MOST_OUTAGES)
+def ends(spells: jax.Array) -> Instant:
+    """Return when spells `[..., 5]` end."""
+    return Instant(spells[..., 2], spells[..., 3])
 
-    def step(
-        state: tuple[Outages, Instant, jax.Array, jax.Array],
-    ) -> tuple[Outages, Instant, jax.Array, jax.Array]:
-        outages, ready, wiped, turns = state
-        index = clock.earliest(outages.start)
-        ready = clock.latest_of(ready, row(outages.end, index))
-        outages = pass_outage(knobs, key, outages, index)
-        return outages, ready, wiped | row(wipes, index), turns + 1
 
-    state = (outages, ready, jnp.array(False), jnp.int32(0))
-    outages, ready, wiped, turns = jax.lax.while_loop(begun, step, state)
-    return outages, ready, wiped, turns >= MOST_OUTAGES
+def slowed_at(spells: jax.Array, now: Instant) -> jax.Array:
+    """Tell whether a worker whose spells are passed up to `now` is in a slowdown episode."""
+    return ~clock.is_before(now, starts(spells[SLOW]))
+
+
+def pass_spell(luck: Luck, spells: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the spells with that of one process replaced by its next one, and the old one."""
+    own, past = row((luck, spells), index)
+    following = _spell(own, ends(past), past[4] + 1, jnp.array(False))
+    hit = lax.iota(jnp.int32, spells.shape[0]) == index
+    return jnp.where(hit[:, None], following[None], spells), past
 
 
 @pytree
 class _Progress:
-    outages: Outages
+    spells: jax.Array
     now: Instant
-    download_s: jax.Array  # still to do
-    compute_s: jax.Array
-    upload_s: jax.Array
+    left: jax.Array  # [3]; seconds of download, compute and upload still to do
     working: jax.Array  # computing has begun
     busy_s: jax.Array
     lost: jax.Array
@@ -183,44 +177,49 @@ class _Progress:
 
 def _finish(progress: _Progress) -> Instant:
     """Return when the rest of the work ends if nothing interrupts it."""
-    t = clock.add(progress.now, progress.download_s)
-    return clock.add(clock.add(t, progress.compute_s), progress.upload_s)
+    left = progress.left
+    return clock.add(progress.now, left[0] + left[1] + left[2])
 
 
-def _interrupted(progress: _Progress) -> jax.Array:
-    first = clock.minimum(progress.outages.start)
+def _struck(progress: _Progress) -> jax.Array:
+    """Tell whether an outage comes before the work is done."""
+    first = clock.minimum(starts(progress.spells[:SLOW]))
     hit = clock.is_before(first, _finish(progress))
-    hit = hit | (progress.lost & ~clock.is_before(progress.now, first))
-    return hit & ~clock.is_never(progress.now) & (progress.turns < MOST_OUTAGES)
+    return hit | (progress.lost & ~clock.is_before(progress.now, first))
 
 
-def _suffer(
-    knobs: RenewalKnobs, key: jax.Array, resume_download: bool, progress: _Progress
-) -> _Progress:
-    """Go through one outage: transfers pause, the compute in flight is lost."""
-    index = clock.earliest(progress.outages.start)
-    current = (progress.outages.start, progress.outages.end, jnp.array(WIPES))
-    start, end, wipes = row(current, index)
-    ahead = clock.is_before(progress.now, start)
+def _unsettled(progress: _Progress) -> jax.Array:
+    """Tell whether a spell must be passed: an outage in the way, or an episode that is over."""
+    finish = _finish(progress)
+    over = ~clock.is_before(finish, ends(progress.spells[SLOW]))
+    ahead = ~clock.is_never(finish) & (progress.turns < MOST_SPELLS)
+    return (_struck(progress) | over) & ahead
+
+
+def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress:
+    """Pass one spell. In an outage transfers pause, and the compute in flight is lost."""
+    struck = _struck(progress)
+    index = jnp.where(struck, clock.earliest(starts(progress.spells[:SLOW])), SLOW)
+    spells, past = pass_spell(luck, progress.spells, index)
+    start, end = starts(past), ends(past)
+    wipes = struck & row(jnp.array((*WIPES, False)), index)
+    ahead = struck & clock.is_before(progress.now, start)
     elapsed = jnp.where(ahead, clock.since(start, progress.now), 0.0)
-    downloaded = jnp.minimum(elapsed, progress.download_s)
-    computed = jnp.clip(elapsed - progress.download_s, 0.0, progress.compute_s)
-    uploaded = jnp.maximum(elapsed - progress.download_s - progress.compute_s, 0.0)
-    working = progress.working | (ahead & (elapsed >= progress.download_s))
-    compute_left = progress.compute_s - computed
-    lost = working & ((compute_left > 0) | wipes)
+    left = progress.left
+    before = jnp.stack([jnp.zeros_like(elapsed), left[0], left[0] + left[1]])
+    used = jnp.clip(elapsed - before, 0.0, left)
+    working = progress.working | (ahead & (elapsed >= left[0]))
+    lost = working & ((used[1] < left[1]) | wipes) & struck
     if not resume_download:
         lost = lost | (wipes & ahead)
     lost = lost & ~progress.lost
     gone = lost | progress.lost
     return _Progress(
-        outages=pass_outage(knobs, key, progress.outages, index),
-        now=clock.latest_of(progress.now, end),
-        download_s=jnp.where(gone, 0.0, progress.download_s - downloaded),
-        compute_s=jnp.where(gone, 0.0, compute_left),
-        upload_s=jnp.where(gone, 0.0, jnp.maximum(progress.upload_s - uploaded, 0.0)),
+        spells=spells,
+        now=clock.choose(struck, clock.latest_of(progress.now, end), progress.now),
+        left=jnp.where(gone, 0.0, left - used),
         working=working,
-        busy_s=progress.busy_s + computed,
+        busy_s=progress.busy_s + used[1],
         lost=gone,
         lost_at=clock.choose(lost, start, progress.lost_at),
         wiped=progress.wiped | wipes,
@@ -229,99 +228,87 @@ def _suffer(
 
 
 def walk(
-    knobs: RenewalKnobs,
-    key: jax.Array,
-    outages: Outages,
+    luck: Luck,
+    spells: jax.Array,
     begin: Instant,
-    download_s: jax.Array,
-    compute_s: jax.Array,
-    upload_s: jax.Array,
+    work: tuple[jax.Array, jax.Array, jax.Array],
+    *,
+    lost: jax.Array | bool = False,
     resume_download: bool = True,
 ) -> Walk:
-    """Carry one cycle (download, compute, upload) through a worker's outages.
+    """Carry one cycle (download, compute, upload, in seconds) through a worker's spells.
 
     A transfer pauses in an outage and resumes after it; an outage while computing loses the cycle,
-    and so does one that wipes the memory while uploading. A lost cycle ends at recovery.
-    With `resume_download=False` a wiping outage while downloading loses the cycle as well.
+    and so does one that wipes the memory while uploading. A lost cycle ends at recovery, and one
+    that begins `lost` merely waits until the worker is up. With `resume_download=False` a wiping
+    outage while downloading loses the cycle as well. A transfer over a dead link never ends.
+
+    `spells [process, 5]` must be passed up to `begin`; they are handed on passed up to the end.
     """
-    false = jnp.array(False)
-    zero = jnp.float32(0.0)
+    false, gone = jnp.array(False), jnp.asarray(lost)
+    left = jnp.where(gone, 0.0, jnp.stack(work))
     progress = _Progress(
-        outages, begin, download_s, compute_s, upload_s, false, zero, false, clock.never(), false,
-        jnp.int32(0),
-    )  # fmt: skip
+        spells, begin, left, false, jnp.float32(0), gone, clock.never(), false, jnp.int32(0)
+    )
 
-    def suffer(progress: _Progress) -> _Progress:
-        return _suffer(knobs, key, resume_download, progress)
+    def settle(progress: _Progress) -> _Progress:
+        return _settle(luck, resume_download, progress)
 
-    progress = jax.lax.while_loop(_interrupted, suffer, progress)
+    progress = lax.while_loop(_unsettled, settle, progress)
     return Walk(
-        outages=progress.outages,
+        spells=progress.spells,
         end=_finish(progress),
         lost=progress.lost,
         lost_at=progress.lost_at,
         wiped=progress.wiped,
-        busy_s=progress.busy_s + progress.compute_s,
-        exhausted=progress.turns >= MOST_OUTAGES,
+        busy_s=progress.busy_s + progress.left[1],
+        exhausted=progress.turns >= MOST_SPELLS,
     )
-
-
-def catch_up(knobs: RenewalKnobs, key: jax.Array, episodes: Outages, now: Instant) -> Outages:
-    """Pass the episodes of a single process `[1]` that have ended by `now`."""
-
-    def ended(state: tuple[Outages, jax.Array]) -> jax.Array:
-        end = clock.minimum(state[0].end)
-        over = ~clock.is_before(now, end) & ~clock.is_never(end)
-        return over & (state[1] < MOST_OUTAGES)
-
-    def step(state: tuple[Outages, jax.Array]) -> tuple[Outages, jax.Array]:
-        return pass_outage(knobs, key, state[0], jnp.int32(0)), state[1] + 1
-
-    return jax.lax.while_loop(ended, step, (episodes, jnp.int32(0)))[0]
 
 
 @pytree
 class History:
     """What a worker went through until an instant."""
 
-    count: jax.Array  # int32 [process]; outages begun
+    count: jax.Array  # int32 [process]; spells begun after time zero
     up_s: jax.Array  # time up
+    exhausted: jax.Array  # the loop bound was met
 
 
 @pytree
 class _Replay:
-    outages: Outages
+    spells: jax.Array
     count: jax.Array
     covered: Instant
     down: Instant
     turns: jax.Array
 
 
-def history(knobs: RenewalKnobs, key: jax.Array, outages: Outages, until: Instant) -> History:
-    """Replay a worker's outages from its first ones `[process]` to an instant, exactly."""
+def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
+    """Replay a worker's spells from its first ones `[process, 5]` to an instant, exactly."""
 
     def begun(state: _Replay) -> jax.Array:
-        first = clock.minimum(state.outages.start)
-        return clock.is_before(first, until) & (state.turns < MOST_OUTAGES)
+        first = clock.minimum(starts(state.spells))
+        return clock.is_before(first, until) & (state.turns < MOST_IN_A_RUN)
 
     def step(state: _Replay) -> _Replay:
-        index = clock.earliest(state.outages.start)
-        start, end = row((state.outages.start, state.outages.end), index)
+        index = clock.earliest(starts(state.spells))
+        spells, past = pass_spell(luck, state.spells, index)
+        start, end = starts(past), ends(past)
         end = clock.choose(clock.is_before(until, end), until, end)
+        dark = index < SLOW
         dark_s = clock.since(end, clock.latest_of(start, state.covered))
-        hit = jnp.arange(state.count.shape[0], dtype=jnp.int32) == index
-        return replace(
-            state,
-            outages=pass_outage(knobs, key, state.outages, index),
-            count=state.count + hit,
-            covered=clock.latest_of(state.covered, end),
-            down=clock.add(state.down, dark_s),
+        hit = lax.iota(jnp.int32, len(FAILURES)) == index
+        real = (past[0] > 0) | (past[1] > 0)
+        return _Replay(
+            spells=spells,
+            count=state.count + (hit & real),
+            covered=clock.choose(dark, clock.latest_of(state.covered, end), state.covered),
+            down=clock.add(state.down, jnp.where(dark, dark_s, 0.0)),
             turns=state.turns + 1,
         )
 
-    state = _Replay(
-        outages, jnp.zeros_like(outages.count), clock.start_of_time(), clock.start_of_time(),
-        jnp.int32(0),
-    )  # fmt: skip
-    state = jax.lax.while_loop(begun, step, state)
-    return History(state.count, clock.since(until, state.down))
+    zero = clock.start_of_time()
+    none = jnp.zeros(len(FAILURES), jnp.int32)
+    state = lax.while_loop(begun, step, _Replay(spells, none, zero, zero, jnp.int32(0)))
+    return History(state.count, clock.since(until, state.down), state.turns >= MOST_IN_A_RUN)

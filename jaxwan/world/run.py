@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +13,22 @@ from jaxwan.core import clock
 from jaxwan.core.keys import run_key
 from jaxwan.core.pytrees import replace
 from jaxwan.world import barrier, events
-from jaxwan.world.failures import PROCESSES, DurationKnobs, RenewalKnobs
+from jaxwan.world.failures import FAILURES, DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
-from jaxwan.world.state import Moment, Outcome, conclude, make_keys
+from jaxwan.world.state import Moment, Outcome, conclude, make_world
 
 
 class Protocol(NamedTuple):
-    """How a protocol begins and what one tick of it does."""
+    """How a protocol begins, what one tick of it does, and how many ticks precede the first."""
 
     begin: Any
     tick: Any
+    warmup: Callable[[WorldPlan], int]
 
 
 PROTOCOLS = {
-    "barrier": Protocol(barrier.begin, barrier.tick),
-    "events": Protocol(events.begin, events.tick),
+    "barrier": Protocol(barrier.begin, barrier.tick, lambda plan: 0),
+    "events": Protocol(events.begin, events.tick, events.warmup),
 }
 
 
@@ -53,27 +56,27 @@ def run_worlds(
     has most ticks; the rest of the room stays empty (weight 0).
     """
     protocol = PROTOCOLS[plan.protocol]
-    world_keys = jax.vmap(lambda seed: make_keys(run_key(seed), plan.workers))(seeds)
-    state = jax.vmap(protocol.begin, in_axes=(None, 0, 0))(plan, knobs, world_keys)
-    step = jax.vmap(protocol.tick, in_axes=(None, 0, 0, 0))
-    shape = jax.eval_shape(lambda s: step(plan, knobs, world_keys, s)[1], state)
+    make = jax.vmap(lambda knobs, seed: make_world(plan, knobs, run_key(seed)))
+    world = make(knobs, seeds)
+    state = jax.vmap(partial(protocol.begin, plan))(world)
+    step = jax.vmap(partial(protocol.tick, plan))
+    shape = jax.eval_shape(step, world, state)[1]
     room = jax.tree.map(lambda x: jnp.zeros((plan.ticks, *x.shape), x.dtype), shape)
 
     def body(index: jax.Array, carry: tuple[Any, Moment]) -> tuple[Any, Moment]:
         state, room = carry
-        state, moment = step(plan, knobs, world_keys, state)
+        state, moment = step(world, state)
+        place = jnp.maximum(index, 0)
         write = jax.lax.dynamic_update_index_in_dim
-        return state, jax.tree.map(lambda all_, one: write(all_, one, index, 0), room, moment)
+        return state, jax.tree.map(lambda all_, one: write(all_, one, place, 0), room, moment)
 
     most = jnp.minimum(jnp.max(knobs.ticks), plan.ticks)
-    state, moments = jax.lax.fori_loop(0, most, body, (state, room))
-    finish = jax.vmap(conclude, in_axes=(None, 0, 0, 0, 0, 0, 0))
-    outcome = finish(
-        plan, knobs, world_keys, state.now, state.version, state.totals, state.status
-    )
+    first = -protocol.warmup(plan)
+    state, moments = jax.lax.fori_loop(first, most, body, (state, room))
+    outcome = jax.vmap(conclude)(world, state.now, state.version, state.counts, state.status)
     return moments, outcome
 
 
-FAILURE_NAMES = (*PROCESSES, "slowdown")
+FAILURE_NAMES = FAILURES
 
 __all__ = ["FAILURE_NAMES", "PROTOCOLS", "carefree", "clock", "run_worlds"]

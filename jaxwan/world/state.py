@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,36 @@ from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
-from jaxwan.world import failures
-from jaxwan.world.failures import Outages
+from jaxwan.world.exchange import Link, links
+from jaxwan.world.failures import FAILURES, History, Luck, first_spells, history, laws_of
 from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.rows import pack
 
 NO_WORKERS = 1  # nobody is alive, and nobody ever will be again
-_FAILURES = (*failures.PROCESSES, *failures.SLOWDOWN)
 OUTAGE_BOUND = 2  # more outages in one piece of work than the loop bound
+SECONDS = ("busy", "transfer", "latency", "on_wire_up", "on_wire_down")
+EVENTS = ("accepted", "rejected", "lost", "staleness_sum", "dense_fetches", "missed_updates")
 
 
-@pytree
-class WorldKeys:
-    """One key per worker and purpose."""
+class Worker(NamedTuple):
+    """One worker's own constants."""
 
-    compute: jax.Array  # [worker, 2]
-    link: jax.Array  # [worker, 2]
-    outages: jax.Array  # [worker, process, 2]
-    slowdown: jax.Array  # [worker, 1, 2]
+    compute_key: jax.Array  # [2]
+    spell_key: jax.Array  # [process, 2]
+    link: Link
+    speed: jax.Array
+    attacker: jax.Array
+    online: jax.Array  # at time zero
+
+
+class World(NamedTuple):
+    """One run's constants."""
+
+    knobs: WorldKnobs
+    laws: jax.Array  # [process, up or down, 3]
+    workers: Worker  # [worker, ...]
+    packed: jax.Array  # int32 [worker, field]; the same, one worker a row
+    first: jax.Array  # int32 [worker, process, 5]; everybody's first spells
 
 
 @pytree
@@ -70,68 +83,90 @@ class Moment(NamedTuple):
     version: jax.Array
 
 
-def make_keys(key: jax.Array, workers: int) -> WorldKeys:
-    """Derive the world's keys from a run key `[2]`."""
-
-    purposes = ("compute", "link", *(f"failure.{name}" for name in _FAILURES))
-    compute, link, *spells = keys.fleet_keys(key, purposes, workers)
-    processes = len(failures.PROCESSES)
-    spell_keys = jnp.stack(spells, axis=1)
-    return WorldKeys(
-        compute=compute,
-        link=link,
-        outages=spell_keys[:, :processes],
-        slowdown=spell_keys[:, processes:],
-    )
-
-
-def no_totals(workers: int) -> Totals:
-    """Return totals of nothing."""
-    zero = jnp.int32(0)
-    start = clock.start_of_time()
-    none = jnp.zeros(workers, jnp.int32)
-    return Totals(zero, zero, zero, zero, zero, zero, zero, start, start, start, start, start,
-                  none, none)  # fmt: skip
-
-
-def first_outages(knobs: WorldKnobs, world_keys: WorldKeys) -> tuple[Outages, Outages]:
-    """Return each worker's first outages `[worker, process]` and slowdowns `[worker, 1]`.
+def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
+    """Derive a run's constants from its knobs and its key `[2]`.
 
     A worker that starts offline is in the down phase of its churn.
     """
-    churns = np.array([name == "churn" for name in failures.PROCESSES])
+    purposes = ("compute", "link", *(f"failure.{name}" for name in FAILURES))
+    compute, link, *spells = keys.fleet_keys(key, purposes, plan.workers)
+    spell_key = jnp.stack(spells, axis=1)
+    laws = laws_of(knobs.outages, knobs.slowdown)
+    churns = np.array([name == "churn" for name in FAILURES])
     away = ~knobs.online[:, None] & churns[None]
-    outages = jax.vmap(failures.first_outages, in_axes=(None, 0, 0))(
-        knobs.outages, world_keys.outages, away
+    first = jax.vmap(lambda own, down: first_spells(Luck(laws, own), down))(spell_key, away)
+    workers = Worker(
+        compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, knobs.online
     )
-    never_down = jnp.zeros((knobs.online.shape[0], 1), bool)
-    slow = jax.vmap(failures.first_outages, in_axes=(None, 0, 0))(
-        knobs.slowdown, world_keys.slowdown, never_down
+    return World(knobs, laws, workers, jax.vmap(pack)(workers), first)
+
+
+class Counts(NamedTuple):
+    """Totals as they are added up: one vector a kind."""
+
+    events: jax.Array  # int32 [EVENTS]
+    staleness_max: jax.Array
+    seconds: Instant  # [SECONDS]
+    contributions: jax.Array  # int32 [worker]
+    arrivals: jax.Array  # int32 [worker]
+
+
+def no_counts(workers: int) -> Counts:
+    """Return counts of nothing."""
+    none = jnp.zeros(workers, jnp.int32)
+    return Counts(
+        jnp.zeros(len(EVENTS), jnp.int32), jnp.int32(0), clock.start_of_time((len(SECONDS),)),
+        none, none,
+    )  # fmt: skip
+
+
+def count(
+    counts: Counts,
+    events: tuple[jax.Array, ...],
+    seconds: tuple[jax.Array, ...],
+    age: jax.Array,
+    contributed: jax.Array,
+    arrived: jax.Array,
+) -> Counts:
+    """Add what happened, in the order of EVENTS and SECONDS; the masks are `[worker]`."""
+    return Counts(
+        counts.events + jnp.stack([event.astype(jnp.int32) for event in events]),
+        jnp.maximum(counts.staleness_max, age),
+        clock.add(counts.seconds, jnp.stack(seconds)),
+        counts.contributions + contributed,
+        counts.arrivals + arrived,
     )
-    return outages, slow
+
+
+def totals_of(counts: Counts) -> Totals:
+    """Name the counts."""
+    named: dict[str, Any] = {name: counts.events[i] for i, name in enumerate(EVENTS)}
+    for i, name in enumerate(SECONDS):
+        named[name] = Instant(counts.seconds.seconds[i], counts.seconds.fraction[i])
+    return Totals(
+        staleness_max=counts.staleness_max,
+        contributions=counts.contributions,
+        arrivals=counts.arrivals,
+        **named,
+    )
 
 
 def conclude(
-    plan: WorldPlan,
-    knobs: WorldKnobs,
-    world_keys: WorldKeys,
-    now: Instant,
-    version: jax.Array,
-    totals: Totals,
-    status: jax.Array,
+    world: World, now: Instant, version: jax.Array, counts: Counts, status: jax.Array
 ) -> Outcome:
     """Replay the failures until the end of the run and close the books."""
-    outages, slow = first_outages(knobs, world_keys)
-    replay = jax.vmap(failures.history, in_axes=(None, 0, 0, None))
-    down = replay(knobs.outages, world_keys.outages, outages, now)
-    slowed = replay(knobs.slowdown, world_keys.slowdown, slow, now)
-    count = jnp.concatenate([down.count, slowed.count], axis=1)
-    present = knobs.present
+
+    def replay(own: jax.Array, first: jax.Array) -> History:
+        return history(Luck(world.laws, own), first, now)
+
+    told = jax.vmap(replay)(world.workers.spell_key, world.first)
+    present = world.knobs.present
+    bound = jnp.any(told.exhausted & present)
     return Outcome(
         now=now,
         version=version,
-        totals=totals,
-        failures=jnp.where(present[:, None], count, 0),
-        up_s=jnp.where(present, down.up_s, 0.0),
-        status=status,
+        totals=totals_of(counts),
+        failures=jnp.where(present[:, None], told.count, 0),
+        up_s=jnp.where(present, told.up_s, 0.0),
+        status=status | jnp.where(bound, OUTAGE_BOUND, 0),
     )

@@ -2,14 +2,14 @@
 
 import heapq
 from collections import Counter
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxwan.core import keys
-from jaxwan.world.failures import PROCESSES, WIPES, draw, duration
-from jaxwan.world.state import make_keys
+from jaxwan.world.failures import PROCESSES, WIPES, duration
 
 FRACTION = 2**20
 NEVER = 2**50
@@ -23,21 +23,31 @@ def after(instant, seconds):
     return NEVER if np.isinf(seconds) else min(instant + round(float(seconds) * FRACTION), NEVER)
 
 
-@jax.jit
-def _tables(knobs, seed):
+@partial(jax.jit, static_argnums=0)
+def _tables(purposes, knobs, seed):
     width = knobs.speed.shape[0]
-    world_keys = make_keys(keys.run_key(seed), width)
+    compute, link, *failures = (
+        keys.worker_keys(keys.run_key(seed), purpose, width) for purpose in purposes
+    )
     count = jnp.arange(DEPTH)
-    over_count = jax.vmap(draw, in_axes=(None, None, 0))
-    outages = jax.vmap(lambda key: over_count(knobs.outages, key, count))(world_keys.outages)
-    slow = jax.vmap(lambda key: over_count(knobs.slowdown, key, count))(world_keys.slowdown)
 
-    def per_cycle(key):
-        return jax.vmap(lambda cycle: jnp.stack(keys.threefry(key, cycle, jnp.uint32(0))))(count)
+    def words(own):
+        return jax.vmap(lambda n: jnp.stack(keys.threefry(own, n, jnp.uint32(0))))(count)
 
-    noise = duration(knobs.compute_noise, jax.vmap(per_cycle)(world_keys.compute)[..., 0])
-    normals = keys.to_normal(jax.vmap(per_cycle)(world_keys.link))
-    return noise, normals, outages, slow
+    over = jax.vmap(words)
+
+    def lasts(law, key, process):
+        one = jax.tree.map(lambda leaf: leaf[process], law)
+        word = over(key)
+        return duration(one.up, word[..., 0]), duration(one.down, word[..., 1])
+
+    noise = duration(knobs.compute_noise, over(compute)[..., 0])
+    normals = keys.to_normal(over(link))
+    outages = [lasts(knobs.outages, key, p) for p, key in enumerate(failures[:-1])]
+    return noise, normals, outages, lasts(knobs.slowdown, failures[-1], 0)
+
+
+PURPOSES = ("compute", "link", *(f"failure.{name}" for name in (*PROCESSES, "slowdown")))
 
 
 class Spells:
@@ -61,14 +71,14 @@ class Worker:
 
     def __init__(self, knobs, tables, index):
         self.knobs, self.index = knobs, index
-        noise, normals, (up, down), (slow_up, slow_down) = tables
+        noise, normals, outages, (slow_up, slow_down) = tables
         self.noise, self.normals = noise[index], normals[index]
         offline = not knobs.online[index]
         self.outages = [
-            Spells(up[index, :, p], down[index, :, p], offline and name == "churn")
-            for p, name in enumerate(PROCESSES)
+            Spells(up[index], down[index], offline and name == "churn")
+            for (up, down), name in zip(outages, PROCESSES, strict=True)
         ]
-        self.slow = Spells(slow_up[index, :, 0], slow_down[index, :, 0])
+        self.slow = Spells(slow_up[index], slow_down[index])
         self.cycle, self.seen, self.stranger = 0, 0, True
         self.version, self.ready = 0, 0
 
@@ -118,7 +128,7 @@ class Worker:
         """Carry one cycle through the outages: download, compute, upload."""
         left = [after(0, facts[part]) for part in ("download_s", "work", "upload_s")]
         now, lost, started, wiped, lost_at, busy = begin, False, False, False, None, 0
-        while now < NEVER:
+        while min(now + sum(left), NEVER) < NEVER:
             process = self.next_outage()
             spell = self.outages[process]
             start, end = spell.start, spell.end
@@ -178,7 +188,7 @@ class Books:
 def fleet(knobs, seed):
     """Return the present workers and how many there is room for."""
     knobs = jax.tree.map(np.asarray, knobs)
-    tables = jax.tree.map(np.asarray, _tables(knobs, seed))
+    tables = jax.tree.map(np.asarray, _tables(PURPOSES, knobs, seed))
     width = len(knobs.speed)
     return knobs, [Worker(knobs, tables, i) for i in range(width) if knobs.present[i]], width
 
