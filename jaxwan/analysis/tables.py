@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -264,7 +264,7 @@ def _setting(value: Any) -> str:
 
 
 def _labels(
-    rows: list[Row], differing: list[str], brief: bool = False
+    rows: Sequence[Row], differing: list[str], brief: bool = False
 ) -> list[tuple[str, list[str]]]:
     """Give each row its place and its settings.
 
