@@ -47,7 +47,7 @@ def run_key(seed: jax.Array | int) -> jax.Array:
 
 def stream(key: jax.Array, purpose: str) -> jax.Array:
     """Return the key `[2]` of one purpose ("compute", "outage.transient", ...)."""
-    return address(key, zlib.crc32(purpose.encode()))
+    return address(key, np.uint32(zlib.crc32(purpose.encode())))
 
 
 def address(key: jax.Array, counter: ArrayLike, draw: ArrayLike = 0) -> jax.Array:
