@@ -33,6 +33,7 @@ FLOORS = {
     "jaxwan.api": 7,
     "jaxwan.cache": 7,
     "jaxwan.cli": 7,
+    "jaxwan.commands": 7,
     "jaxwan.harness": 7,
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
