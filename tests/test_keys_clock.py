@@ -46,6 +46,16 @@ def test_purposes_and_workers_have_keys_of_their_own():
     np.testing.assert_array_equal(keys.worker_keys(root, "link", 4), many[1][:4])
 
 
+def test_a_stream_takes_any_purpose_and_is_the_base_of_worker_keys():
+    """Half of all purposes have a code above 2**31."""
+    root = keys.run_key(3)
+    for purpose in ("compute", "link", "data", "init", "failure.churn"):
+        stream = keys.stream(root, purpose)
+        np.testing.assert_array_equal(
+            keys.address(stream, jnp.arange(4)), keys.worker_keys(root, purpose, 4)
+        )
+
+
 def test_worker_keys_survive_vmap_over_seeds():
     seeds = jnp.arange(5)
     rows = jax.vmap(lambda seed: keys.worker_keys(keys.run_key(seed), "link", 3))(seeds)
