@@ -89,6 +89,8 @@ def compare(
 
 
 def _check(frame: pd.DataFrame, by: str, metric: str) -> None:
+    if frame.empty:
+        raise ValueError("there are no runs to compare")
     settings = identity_columns(frame)
     if by not in settings:
         raise ValueError(f"no setting {by!r} to compare by (there are: {', '.join(settings)})")
@@ -167,9 +169,7 @@ def _why_no_pairs(frame: pd.DataFrame, by: str, baseline: str | None) -> str:
     own = _own(frame, by)
     levels = _levels(frame, own)
     if levels.nunique() < 2:
-        return f"{by!r} has a single level ({levels.iloc[0]}): nothing to compare" if len(
-            frame
-        ) else "there are no runs to compare"
+        return f"{by!r} has a single level ({levels.iloc[0]}): nothing to compare"
     others = [name for name in identity_columns(frame) if name not in own]
     told = varying(frame, others)
     tied = [name for name in told if _tied(frame[name].map(str), levels)]

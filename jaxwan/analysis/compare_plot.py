@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from jaxwan.analysis.compare import is_duration, place_labels
 from jaxwan.analysis.humane import duration_unit
 from jaxwan.analysis.plots import COLORS
 
 _SIGNIFICANT = 0.05
+_WIDE = 8.0  # span of ratios from which on even steps would crowd the small ones
 
 
 def plot_comparison(table: pd.DataFrame, path: str | os.PathLike[str], title: str = "") -> Path:
@@ -74,9 +75,11 @@ def _scale(table: pd.DataFrame, figure: str) -> tuple[float, str]:
 
 def _log_axis(axis: Axes) -> None:
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axis.get_xlim()
+    wide = high > _WIDE * low
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(6))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}×"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _labels(table: pd.DataFrame) -> list[str]:

@@ -1,0 +1,116 @@
+"""Paired comparisons under common random numbers: ratios, shares, p-values, censored times.
+
+Everywhere `a` and `b` are `[pair]`: two treatments of the same seeds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from jaxwan.stats.intervals import Floats, Interval, mean_interval
+
+
+def geometric_ratio(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Estimate the geometric mean of a / b by Student's t interval of the logarithms.
+
+    NaN unless all are positive: a ratio of values that may be zero has no such mean.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not np.all((a > 0) & (b > 0)):
+        return Interval(np.nan, np.nan, np.nan, len(a))
+    logs = mean_interval(np.log(a) - np.log(b), confidence)
+    return Interval(np.exp(logs.mean), np.exp(logs.low), np.exp(logs.high), logs.n)
+
+
+def t_test(differences: ArrayLike) -> float:
+    """Return the two-sided p-value of mean zero; NaN below two pairs.
+
+    Differences without any spread are certain: 1 where they are zero, else 0.
+    """
+    d = np.asarray(differences, np.float64)
+    if len(d) < 2:
+        return np.nan
+    error = d.std(ddof=1) / np.sqrt(len(d))
+    if error == 0:
+        return float(d[0] == 0)
+    return float(2 * special.stdtr(len(d) - 1, -abs(d.mean() / error)))
+
+
+def sign_test(a: ArrayLike, b: ArrayLike) -> float:
+    """Return McNemar's exact two-sided p-value of two flags; NaN below two pairs."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    if len(a) < 2:
+        return np.nan
+    up, down = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+    return min(1.0, 2 * float(special.bdtr(min(up, down), up + down, 0.5)))
+
+
+def share_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Estimate P(a) − P(b) of paired flags; the bounds add half a pair to each outcome.
+
+    Agresti and Min 2005, Simple improved confidence intervals for comparing matched proportions.
+    """
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    n = len(a)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    up, down, total = np.sum(a & ~b) + 0.5, np.sum(b & ~a) + 0.5, n + 2
+    center = (up - down) / total
+    error = np.sqrt(up + down - (up - down) ** 2 / total) / total
+    half = special.ndtri((1 + confidence) / 2) * error
+    low, high = max(center - half, -1.0), min(center + half, 1.0)
+    return Interval(a.mean() - b.mean(), low, high, n)
+
+
+def variance_reduction(a: ArrayLike, b: ArrayLike) -> float:
+    """Return (var a + var b) / var(a − b): how many times the pairs are worth unpaired runs.
+
+    Infinite where the difference does not vary though the values do; NaN where nothing varies.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if len(a) < 2:
+        return np.nan
+    apart, paired = a.var(ddof=1) + b.var(ddof=1), (a - b).var(ddof=1)
+    if paired == 0:
+        return np.inf if apart > 0 else np.nan
+    return float(apart / paired)
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Return Holm's adjusted p-values (Holm 1979); NaN stays NaN and does not count."""
+    p = np.asarray(p, np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
+    steps = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
+    return adjusted
+
+
+class Capped(NamedTuple):
+    """Two censored times, each capped at one horizon until which all of them are known."""
+
+    a: Floats
+    b: Floats
+    horizon: float
+
+
+def restrict(a: ArrayLike, b: ArrayLike, watched_a: ArrayLike, watched_b: ArrayLike) -> Capped:
+    """Cap times at the longest horizon that censoring allows.
+
+    An unreached time is NaN or infinite, and `watched` says how long one waited for it. The
+    horizon is the shortest such wait, so that min(time, horizon) is known of every run; without
+    censoring it is the longest time and caps nothing.
+    """
+    times = np.concatenate([np.asarray(a, np.float64), np.asarray(b, np.float64)])
+    watched = np.concatenate([np.asarray(watched_a, np.float64), np.asarray(watched_b, np.float64)])
+    reached = np.isfinite(times)
+    if not len(times):
+        return Capped(times, times, np.nan)
+    horizon = float(times.max() if reached.all() else watched[~reached].min())
+    capped = np.minimum(np.where(reached, times, np.inf), horizon)
+    half = len(capped) // 2
+    return Capped(capped[:half], capped[half:], horizon)
