@@ -3,10 +3,46 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from jaxwan.core import keys
 from jaxwan.learning.problems.problem import Layout
+
+
+class Tensor(NamedTuple):
+    """One tensor of a model: its shape, and the mean and deviation it starts with."""
+
+    shape: tuple[int, ...]
+    mean: float = 0.0
+    deviation: float = 0.0
+
+
+def he(*shape: int) -> Tensor:
+    """Describe weights `[in..., out]` before a relu (He et al. 2015)."""
+    return Tensor(shape, 0.0, (2.0 / math.prod(shape[:-1])) ** 0.5)
+
+
+def readout(*shape: int) -> Tensor:
+    """Describe a last layer `[in, out]` whose first outputs are small (Yang and Hu 2021)."""
+    return Tensor(shape, 0.0, 1.0 / math.prod(shape[:-1]))
+
+
+def zeros(*shape: int) -> Tensor:
+    """Describe a tensor that starts at zero."""
+    return Tensor(shape)
+
+
+def ones(*shape: int) -> Tensor:
+    """Describe a tensor that starts at one."""
+    return Tensor(shape, 1.0)
+
+
+def shapes(tensors: list[Tensor]) -> Layout:
+    """Return the layout of a model."""
+    return tuple(tensor.shape for tensor in tensors)
 
 
 def size(layout: Layout) -> int:
@@ -22,3 +58,12 @@ def split(params: jax.Array, layout: Layout) -> list[jax.Array]:
         tensors.append(params[start:stop].reshape(shape))
         start = stop
     return tensors
+
+
+def draw(tensors: list[Tensor], key: jax.Array) -> jax.Array:
+    """Draw first parameters `[dim]`, normal tensor by tensor, below `key [2]`."""
+    sizes = [math.prod(tensor.shape) for tensor in tensors]
+    entries = list(zip(tensors, sizes, strict=True))
+    mean = jnp.concatenate([jnp.full(count, tensor.mean) for tensor, count in entries])
+    deviation = jnp.concatenate([jnp.full(count, tensor.deviation) for tensor, count in entries])
+    return mean + deviation * keys.normals(key, sum(sizes))

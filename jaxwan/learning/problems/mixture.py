@@ -2,21 +2,45 @@
 
 Each class is a mixture of a few unit-variance Gaussians around fixed centres, so the posterior is
 exact and its cross-entropy on the held-out set is a floor for every model. Every gradient draws
-fresh samples: nothing is memorised.
+fresh samples: nothing is memorised. A centre is a low-frequency image, given by its few cosine
+coefficients; a feature vector is an image of one pixel with many channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxwan.core import keys
-from jaxwan.learning.problems.problem import Task
+from jaxwan.core.families import Static
+from jaxwan.learning.problems import skew
+from jaxwan.learning.problems.problem import Knobs, Statics, Task
 
 MODES = 3
-HELD_OUT = 512
+HELD_OUT = 256
+KNOBS = {"skew": skew.SKEW}
+STATIC = {
+    "batch": Static(32, "samples in one gradient", low=1, high=65536),
+    "separation": Static(4.0, "mean distance of the class centres from zero", low=0.0),
+}
+Logits = Callable[[Statics, jax.Array, jax.Array], jax.Array]
+
+
+class Space(NamedTuple):
+    """Square images of `side` pixels with their channels; centres span `grid` x `grid` cosines."""
+
+    side: int
+    channels: int
+    grid: int
+
+    @property
+    def features(self) -> int:
+        """Return the numbers in one image."""
+        return self.side**2 * self.channels
 
 
 class Batch(NamedTuple):
@@ -26,39 +50,70 @@ class Batch(NamedTuple):
     label: jax.Array  # int32 [sample]
 
 
-def centres(features: int, classes: int, separation: float) -> jax.Array:
-    """Return the fixed centres `[class, mode, feature]`, on average `separation` from zero."""
+def cosines(side: int, grid: int) -> np.ndarray:
+    """Return the first `grid` orthonormal cosines `[side, grid]` (Ahmed et al. 1974, DCT-II)."""
+    angle = np.pi * (np.arange(side)[:, None] + 0.5) * np.arange(grid)[None, :] / side
+    weight = np.where(np.arange(grid) == 0, 1.0, 2.0) / side
+    return (np.cos(angle) * np.sqrt(weight)[None, :]).astype(np.float32)
+
+
+def expand(space: Space, code: jax.Array) -> jax.Array:
+    """Return the images `[sample, feature]` of coefficients `[sample, code]`."""
+    if space.side == 1:
+        return code
+    basis = cosines(space.side, space.grid)
+    folded = code.reshape(-1, space.grid, space.grid, space.channels)
+    return jnp.einsum("nijc,hi,wj->nhwc", folded, basis, basis).reshape(-1, space.features)
+
+
+def project(space: Space, x: jax.Array) -> jax.Array:
+    """Return the coefficients `[sample, code]` of images `[sample, feature]`."""
+    if space.side == 1:
+        return x
+    basis = cosines(space.side, space.grid)
+    images = x.reshape(-1, space.side, space.side, space.channels)
+    folded = jnp.einsum("nhwc,hi,wj->nijc", images, basis, basis)
+    return folded.reshape(x.shape[0], -1)
+
+
+def centres(space: Space, classes: int, separation: float) -> jax.Array:
+    """Return the fixed centres `[class, mode, code]`, on average `separation` from zero."""
+    length = space.grid**2 * space.channels
     key = keys.stream(keys.run_key(0), "mixture.centres")
-    flat = keys.normals(key, classes * MODES * features)
-    scale = separation / features**0.5
-    return scale * flat.reshape(classes, MODES, features)
+    flat = keys.normals(key, classes * MODES * length)
+    return separation / length**0.5 * flat.reshape(classes, MODES, length)
 
 
-def sample(middle: jax.Array, key: jax.Array, count: int) -> Batch:
-    """Draw `count` samples addressed by `key [2]` from centres `[class, mode, feature]`."""
-    classes, modes, features = middle.shape
-    component = keys.words(keys.address(key, 0), count) % jnp.uint32(classes * modes)
-    noise = keys.normals(keys.address(key, 1), count * features).reshape(count, features)
-    component = component.astype(jnp.int32)
-    flat = middle.reshape(classes * modes, features)
-    return Batch(flat[component] + noise, component // modes)
+def sample(
+    space: Space, middle: jax.Array, weights: jax.Array, key: jax.Array, count: int
+) -> Batch:
+    """Draw samples below `key [2]` from centres `[class, mode, code]`, classes by `weights`."""
+    classes, modes, length = middle.shape
+    word = keys.words(key, count * (space.features + 2))
+    label = skew.classes_of(weights, word[:count])
+    mode = (word[count : 2 * count] % jnp.uint32(modes)).astype(jnp.int32)
+    noise = keys.to_normal(word[2 * count :])
+    code = middle.reshape(classes * modes, length)[label * modes + mode]
+    return Batch(expand(space, code) + noise.reshape(count, space.features), label)
 
 
-def log_posterior(middle: jax.Array, x: jax.Array) -> jax.Array:
-    """Return the exact log-probability of each class `[sample, class]`."""
-    classes, modes, features = middle.shape
-    flat = middle.reshape(classes * modes, features)
-    score = x @ flat.T - 0.5 * jnp.sum(flat**2, axis=1)[None, :]
+def log_posterior(space: Space, middle: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the exact log-probability of each class `[sample, class]`, classes alike likely."""
+    classes, modes, length = middle.shape
+    flat = middle.reshape(classes * modes, length)
+    score = project(space, x) @ flat.T - 0.5 * jnp.sum(flat**2, axis=1)[None, :]
     per_class = jax.nn.logsumexp(score.reshape(-1, classes, modes), axis=2)
     return jax.nn.log_softmax(per_class, axis=1)
 
 
-def make_task(features: int, classes: int, separation: float) -> dict[str, jax.Array]:
-    """Return the centres, a held-out set, and the Bayes cross-entropy on it."""
-    middle = centres(features, classes, separation)
-    held_out = sample(middle, keys.stream(keys.run_key(0), "mixture.held_out"), HELD_OUT)
-    floor, _ = score(log_posterior(middle, held_out.x), held_out.label)
-    return {"centres": middle, "x": held_out.x, "label": held_out.label, "floor": floor}
+def make_task(space: Space, classes: int, separation: float) -> dict[str, jax.Array]:
+    """Return the centres, an unskewed held-out set, and the Bayes cross-entropy on it."""
+    middle = centres(space, classes, separation)
+    even = jnp.full(classes, 1.0 / classes)
+    key = keys.stream(keys.run_key(0), "mixture.held_out")
+    held_out = sample(space, middle, even, key, HELD_OUT)
+    best, _ = score(log_posterior(space, middle, held_out.x), held_out.label)
+    return {"centres": middle, "x": held_out.x, "label": held_out.label, "floor": best}
 
 
 def score(log_probability: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -68,6 +123,31 @@ def score(log_probability: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.
     return -jnp.mean(picked), jnp.mean(right.astype(jnp.float32))
 
 
-def floor_of(task: Task) -> jax.Array:
+def loss(logits: Logits, static: Statics, params: jax.Array, batch: Batch) -> jax.Array:
+    """Return the mean cross-entropy of a classifier on a batch."""
+    outputs = jax.nn.log_softmax(logits(static, params, batch.x))
+    hot = batch.label[:, None] == jnp.arange(outputs.shape[1])[None, :]
+    return -jnp.sum(jnp.where(hot, outputs, 0.0)) / batch.label.shape[0]
+
+
+def worker_gradient(
+    logits: Logits, space: Space, static: Statics, knobs: Knobs, task: Task,
+    params: jax.Array, key: jax.Array, worker: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """Return a classifier's gradient `[dim]` on one fresh batch of this worker's classes."""
+    middle = task["centres"]
+    weights = skew.class_weights(knobs["skew"], worker, middle.shape[0])
+    batch = sample(space, middle, weights, key, static["batch"])
+    return jax.grad(loss, argnums=2)(logits, static, params, batch)
+
+
+def held_out_score(
+    logits: Logits, static: Statics, task: Task, params: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return a classifier's cross-entropy and accuracy on the held-out set."""
+    return score(jax.nn.log_softmax(logits(static, params, task["x"])), task["label"])
+
+
+def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
     """Return the Bayes cross-entropy on the held-out set."""
     return task["floor"]
