@@ -43,6 +43,18 @@ class Model(NamedTuple):
     memory: Memory  # [worker, ...]
 
 
+class Feed(NamedTuple):
+    """What the learner is fed: ticks, and the addresses of their data and noise.
+
+    The keys are worked out before the loop: inside it, XLA would work every word of a batch out
+    from the run's key anew, which takes ten times as long to compile.
+    """
+
+    tick: Tick
+    data: jax.Array  # [..., local step, 2]
+    noise: jax.Array  # [..., 2]; of the compressor
+
+
 class Curve(NamedTuple):
     """Held-out figures at the evaluation points `[point]`."""
 
@@ -59,6 +71,18 @@ def blank(plan: LearnPlan, knobs: LearnKnobs, params: jax.Array) -> Memory:
 
 def _inner(plan: LearnPlan, knobs: LearnKnobs) -> optax.GradientTransformation:
     return make(plan.inner, knobs.inner, dict(plan.inner_static))
+
+
+def feed(plan: LearnPlan, key: jax.Array, ticks: Tick) -> Feed:
+    """Return a run's feed for its ticks `[tick, slot]`; `key [2]`.
+
+    The k-th gradient of a worker has address k, however many steps a cycle has.
+    """
+    first = ticks.cycle[..., None] * plan.local_steps
+    count = first + jnp.arange(plan.local_steps, dtype=jnp.int32)[None, None, :]
+    data = keys.address(keys.stream(key, "data"), ticks.worker[..., None], count)
+    noise = keys.address(keys.stream(key, "compressor"), ticks.worker, ticks.cycle)
+    return Feed(ticks, data, noise)
 
 
 def begin(plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array) -> Model:
@@ -89,34 +113,27 @@ def _select(condition: jax.Array, new: Any, old: Any) -> Any:
 
 
 def work(
-    plan: LearnPlan,
-    knobs: LearnKnobs,
-    task: Task,
-    key: jax.Array,
-    params: jax.Array,
-    state: Any,
-    slot: Tick,
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, params: jax.Array, state: Any, slot: Feed
 ) -> tuple[jax.Array, Any]:
     """Return what one cycle makes of `params [dim]`, and the local optimizer's new state.
 
     That is a gradient or, after H steps of the inner optimizer, the difference start - end, which
-    an outer optimizer takes for a gradient (Douillard et al. 2023, algorithm 1). The k-th gradient
-    of a worker has address k, however many steps a cycle has.
+    an outer optimizer takes for a gradient (Douillard et al. 2023, algorithm 1).
     """
-    static, data = dict(plan.problem_static), keys.stream(key, "data")
+    static, worker = dict(plan.problem_static), slot.tick.worker
 
-    def gradient(params: jax.Array, step: jax.Array | int) -> jax.Array:
-        own = keys.address(data, slot.worker, slot.cycle * plan.local_steps + step)
+    def gradient(params: jax.Array, own: jax.Array) -> jax.Array:
         problem = PROBLEMS[plan.problem]
-        return problem.gradient(static, knobs.problem, task, params, own, slot.worker)
+        return problem.gradient(static, knobs.problem, task, params, own, worker)
 
     if not plan.inner:
-        return gradient(params, 0), state
+        return gradient(params, slot.data[0]), state
     optimizer = _inner(plan, knobs)
 
     def step(index: jax.Array, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         own, state = carry
-        change, state = optimizer.update(gradient(own, index), state, own)
+        key = jax.lax.dynamic_index_in_dim(slot.data, index, 0, False)
+        change, state = optimizer.update(gradient(own, key), state, own)
         return own + change, state
 
     end, state = jax.lax.fori_loop(0, plan.local_steps, step, (params, state))
@@ -124,24 +141,23 @@ def work(
 
 
 def contribute(
-    plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array, model: Model, slot: Tick
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, model: Model, slot: Feed
 ) -> tuple[jax.Array, Model]:
     """Return one slot's update `[dim]` and the model with that worker's memory renewed.
 
     A contribution of weight 0 leaves the error memory as it was, unless it was wiped.
     """
-    compressor = COMPRESSORS[plan.compressor]
-    params = row(model.fetched, slot.worker) if plan.stale else model.params
-    before = row(model.memory, slot.worker)
-    before = _select(slot.fresh, blank(plan, knobs, params), before)
-    update, inner = work(plan, knobs, task, key, params, before.inner, slot)
-    noise_key = keys.address(keys.stream(key, "compressor"), slot.worker, slot.cycle)
+    compressor, tick = COMPRESSORS[plan.compressor], slot.tick
+    params = row(model.fetched, tick.worker) if plan.stale else model.params
+    before = row(model.memory, tick.worker)
+    before = _select(tick.fresh, blank(plan, knobs, params), before)
+    update, inner = work(plan, knobs, task, params, before.inner, slot)
     sent, rest = compress_with_memory(
         compressor, plan.feedback, knobs.decay, knobs.compressor, before.compressor,
-        keys.typed(noise_key), update,
+        keys.typed(slot.noise), update,
     )  # fmt: skip
-    after = _select(slot.weight > 0, Memory(rest, inner), before)
-    return sent, model._replace(memory=_write(model.memory, slot.worker, after))
+    after = _select(tick.weight > 0, Memory(rest, inner), before)
+    return sent, model._replace(memory=_write(model.memory, tick.worker, after))
 
 
 def _fetch(plan: LearnPlan, model: Model, slot: Tick) -> Model:
@@ -172,36 +188,36 @@ def merge(
 
 
 def _one_tick(
-    plan: LearnPlan, knobs: LearnKnobs, task: Task, run_keys: jax.Array, model: Model, tick: Tick
+    plan: LearnPlan, knobs: LearnKnobs, task: Task, run_keys: jax.Array, model: Model, fed: Feed
 ) -> Model:
     """Take one tick for a block of runs: all arguments but the plan and task are `[run, ...]`."""
-    give = jax.vmap(contribute, in_axes=(None, 0, None, 0, 0, 0))
+    give = jax.vmap(contribute, in_axes=(None, 0, None, 0, 0))
     fetch = jax.vmap(_fetch, in_axes=(None, 0, 0))
 
-    def slot_at(index: jax.Array | int) -> Tick:
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, False), tick)
+    def slot_at(index: jax.Array | int) -> Feed:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, False), fed)
 
     def one(index: jax.Array, carry: tuple[Model, jax.Array]) -> tuple[Model, jax.Array]:
         model, updates = carry
         slot = slot_at(index)
-        update, model = give(plan, knobs, task, run_keys, model, slot)
+        update, model = give(plan, knobs, task, model, slot)
         write = jax.lax.dynamic_update_index_in_dim
         updates = write(updates, update, index, 1)
-        last = index == plan.slots - 1
-        return fetch(plan, model, replace(slot, fetched=slot.fetched & ~last)), updates
+        early = slot.tick.fetched & (index < plan.slots - 1)
+        return fetch(plan, model, replace(slot.tick, fetched=early)), updates
 
     runs, dim = model.params.shape
-    updates = jnp.zeros((runs, plan.slots, dim), jnp.float32)
     count = plan.slots if plan.stale else jnp.max(knobs.workers)
     if plan.slots == 1:
-        update, model = give(plan, knobs, task, run_keys, model, slot_at(0))
+        update, model = give(plan, knobs, task, model, slot_at(0))
         updates = update[:, None]
     else:
+        updates = jnp.zeros((runs, plan.slots, dim), jnp.float32)
         model, updates = jax.lax.fori_loop(0, count, one, (model, updates))
     model = jax.vmap(merge, in_axes=(None, 0, 0, 0, 0, 0))(
-        plan, knobs, run_keys, model, tick, updates
+        plan, knobs, run_keys, model, fed.tick, updates
     )
-    return fetch(plan, model, slot_at(plan.slots - 1))
+    return fetch(plan, model, slot_at(plan.slots - 1).tick)
 
 
 def evaluation_ticks(count: int, ticks: jax.Array) -> jax.Array:
@@ -220,6 +236,7 @@ def learn(
     """Train a block of runs on their ticks `[run, tick, slot]`; returns curves `[run, point]`."""
     problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
     marks = evaluation_ticks(plan.eval_points, knobs.ticks)  # [run, point]
+    fed = jax.vmap(feed, in_axes=(None, 0, 0))(plan, run_keys, ticks)
     look = jax.vmap(problem.evaluate, in_axes=(None, 0, None, 0))
 
     def segment(model: Model, point: jax.Array) -> tuple[Model, Curve]:
@@ -227,16 +244,15 @@ def learn(
 
         def step(index: jax.Array, model: Model) -> Model:
             place = first + index
-            live = place < stop
-            tick = jax.vmap(row)(ticks, jnp.minimum(place, ticks.worker.shape[1] - 1))
-            on = live[:, None]
+            on = (place < stop)[:, None]
+            now = jax.vmap(row)(fed, jnp.minimum(place, ticks.worker.shape[1] - 1))
             tick = replace(
-                tick,
-                weight=jnp.where(on, tick.weight, 0.0),
-                fresh=tick.fresh & on,
-                fetched=tick.fetched & on,
+                now.tick,
+                weight=jnp.where(on, now.tick.weight, 0.0),
+                fresh=now.tick.fresh & on,
+                fetched=now.tick.fetched & on,
             )
-            return _one_tick(plan, knobs, task, run_keys, model, tick)
+            return _one_tick(plan, knobs, task, run_keys, model, now._replace(tick=tick))
 
         model = jax.lax.fori_loop(0, jnp.max(stop - first), step, model)
         return model, Curve(*look(static, knobs.problem, task, model.params))
