@@ -25,7 +25,11 @@ def normals(seed: int, *shape: int) -> jax.Array:
 def test_published_wire_sizes() -> None:
     dim, layout = 1_000_000, ((1000, 1000),)
     sizes = {name: COMPRESSORS[name].wire({"ratio": 0.01}, layout).bytes for name in COMPRESSORS}
-    assert sizes == {"none": 4 * dim, "fp16": 2 * dim, "int8": dim + 4, "topk": 80_000}
+    assert sizes == {
+        "none": 4 * dim, "fp16": 2 * dim, "bf16": 2 * dim, "int8": dim + 4, "sign": dim // 8 + 4,
+        "topk": 80_000, "randk": 40_004,
+    }  # fmt: skip
+    assert COMPRESSORS["sign"].wire({}, ((3, 3),)).bytes == 2 + 4
     assert COMPRESSORS["topk"].wire({"ratio": 0.1}, layout).bytes == dim // 8 + 400_000
     assert COMPRESSORS["topk"].wire({"ratio": 0.01}, ((10**9, 30),)).bits == 64 * 300_000_000
 
@@ -42,6 +46,55 @@ def test_topk_keeps_the_energy_of_a_gaussian(ratio: float, energy: float) -> Non
     assert np.all(1 - kept <= 1 - ratio)
     error = kept.std(ddof=1) / np.sqrt(draws)
     assert abs(kept.mean() - energy) < 5.41 * error + 5e-5  # t(7) at 0.1 %, rounding of `energy`
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.01, 3), (0.25, 75), (1.0, 300)])
+def test_randk_keeps_exactly_k_with_variance_d_over_k_less_one(ratio: float, count: int) -> None:
+    dim, draws = 300, 4000
+    update, traced = normals(13, dim), {"ratio": jnp.float32(ratio)}
+    sent, _ = jax.jit(jax.vmap(COMPRESSORS["randk"].apply, (None, None, 0, None)))(
+        traced, (), jax.random.split(jax.random.key(2), draws), update
+    )
+    kept = np.asarray(sent) != 0
+    assert np.all(kept.sum(axis=1) == count)
+    error = np.square(np.asarray(sent - update[None, :], np.float64)).sum(axis=1)
+    relative = error / np.square(np.asarray(update, np.float64)).sum()
+    spread = relative.std(ddof=1) / np.sqrt(draws)
+    assert abs(relative.mean() - (dim / count - 1)) <= 3 * spread + 1e-12
+    chance = count / dim
+    noise = np.sqrt(chance * (1 - chance) / draws)
+    assert np.all(np.abs(kept.mean(axis=0) - chance) <= 4.5 * noise + 1e-12)
+    pairs = (kept[:, :-1] & kept[:, 1:]).mean(axis=0).mean()
+    both = chance * (count - 1) / (dim - 1)
+    assert abs(pairs - both) <= 4 * np.sqrt(both / draws / (dim - 1)) + 1e-12
+
+
+def test_scaled_sign_keeps_two_over_pi_of_a_gaussian() -> None:
+    dim, draws = 2_000, 400
+    updates = normals(15, draws, dim)
+    sent, _ = jax.vmap(COMPRESSORS["sign"].apply, (None, None, None, 0))(
+        {}, (), jax.random.key(0), updates
+    )
+    energy = np.square(np.asarray(updates, np.float64)).sum(axis=1)
+    lost = np.square(np.asarray(sent - updates, np.float64)).sum(axis=1)
+    kept = 1 - lost / energy
+    bias = 1 / dim  # E|x|_1^2 = 2d(d-1)/pi + d, and the ratio's own, below 2/dim together
+    assert abs(kept.mean() - 2 / np.pi) <= 3 * kept.std(ddof=1) / np.sqrt(draws) + bias
+    assert np.all(np.sign(sent) == np.sign(updates))
+    mean = np.abs(np.asarray(updates, np.float64)).mean(axis=1)
+    np.testing.assert_allclose(np.abs(sent).max(axis=1), mean, rtol=1e-5)
+
+
+def test_bfloat16_rounds_to_nearest_even_and_saturates() -> None:
+    import ml_dtypes
+
+    update = jnp.concatenate([normals(16, 2000) * 1e3, jnp.float32([1 + 2**-8, 1 + 3 * 2**-8])])
+    sent, _ = jax.jit(COMPRESSORS["bf16"].apply)({}, (), jax.random.key(0), update)
+    wanted = np.asarray(update).astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(sent, wanted)
+    huge = jnp.float32([3.4028e38, -3.4028e38, 1e-30])
+    sent, _ = jax.jit(COMPRESSORS["bf16"].apply)({}, (), jax.random.key(0), huge)
+    np.testing.assert_allclose(sent, huge, rtol=2**-8)
 
 
 def test_int8_error_is_at_most_half_a_level() -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxwan.core import numerics
+from jaxwan.core import keys, numerics
 
 DIM = 300
 
@@ -116,3 +116,16 @@ def test_masked_mean_ignores_absent_nan_and_empty_sets() -> None:
     np.testing.assert_array_equal(numerics.masked_mean(x, jnp.zeros(3)), [0, 0])
     huge = numerics.masked_mean(jnp.full((8, 2), 3e38), jnp.ones(8))
     np.testing.assert_allclose(huge, [3e38, 3e38], rtol=1e-6)
+
+
+def test_random_mask_takes_the_largest_words_and_follows_its_key() -> None:
+    dim, counts = 77, np.array([1, 10, 76, 77])
+    key = keys.run_key(5)
+    found = jax.jit(jax.vmap(numerics.random_mask, (None, None, 0)), static_argnums=1)(
+        key, dim, counts
+    )
+    order = np.argsort(-(np.asarray(keys.words(key, dim)) >> 1).astype(np.int64), kind="stable")
+    for mask, count in zip(np.asarray(found), counts, strict=True):
+        np.testing.assert_array_equal(np.flatnonzero(mask), np.sort(order[:count]))
+    elsewhere = jax.jit(numerics.random_mask, static_argnums=1)(keys.run_key(6), dim, 10)
+    assert (elsewhere != found[1]).any()

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxwan.core.keys import words
+
 STACK_LIMIT = 16
 ROWS_LIMIT = 64
 LANES = 64
@@ -90,17 +92,33 @@ def _tie_end(tied: jax.Array, excess: jax.Array) -> jax.Array:
     return lax.while_loop(unsettled, settle, (start, jnp.int32(dim)))[0]
 
 
-def keep_largest_mask(x_abs: jax.Array, k: jax.Array | int) -> jax.Array:
-    """Mark exactly the k largest entries of a nonnegative float32 [dim], ties by lowest index.
+def largest_bits_mask(bits: jax.Array, k: jax.Array | int) -> jax.Array:
+    """Mark exactly the k largest of nonnegative int32 `bits` [dim], ties by lowest index.
 
-    1 ≤ k ≤ dim may be traced and batched. NaN counts as larger than infinity.
+    1 ≤ k ≤ dim may be traced and batched.
     """
-    bits = lax.bitcast_convert_type(x_abs, jnp.int32)
     wanted = jnp.asarray(k, jnp.int32)
     threshold, count = _threshold(bits, wanted)
     end = _tie_end(bits == threshold, count - wanted)
     before = lax.iota(jnp.int32, bits.shape[0]) < end
     return (bits > threshold) | ((bits == threshold) & before)
+
+
+def keep_largest_mask(x_abs: jax.Array, k: jax.Array | int) -> jax.Array:
+    """Mark exactly the k largest entries of a nonnegative float32 [dim], ties by lowest index.
+
+    1 ≤ k ≤ dim may be traced and batched. NaN counts as larger than infinity.
+    """
+    return largest_bits_mask(lax.bitcast_convert_type(x_abs, jnp.int32), k)
+
+
+def random_mask(key: jax.Array, dim: int, k: jax.Array | int) -> jax.Array:
+    """Mark k of `dim` entries, each set of k equally likely; `key [2]` decides which.
+
+    1 ≤ k ≤ dim may be traced and batched. The k largest of `dim` 31-bit words win; words tie at
+    the threshold with a probability below dim/2**31, and the lower index wins then.
+    """
+    return largest_bits_mask((words(key, dim) >> 1).astype(jnp.int32), k)
 
 
 def masked_mean(x: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
