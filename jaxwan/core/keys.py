@@ -52,7 +52,8 @@ def stream(key: jax.Array, purpose: str) -> jax.Array:
 
 def address(key: jax.Array, counter: ArrayLike, draw: ArrayLike = 0) -> jax.Array:
     """Return the key `[..., 2]` at a counter below `key [..., 2]`."""
-    return jnp.stack(threefry(key, jnp.asarray(counter, jnp.uint32), jnp.asarray(draw, jnp.uint32)), axis=-1)
+    high, low = (jnp.asarray(word, jnp.uint32) for word in (counter, draw))
+    return jnp.stack(threefry(key, high, low), axis=-1)
 
 
 def worker_keys(key: jax.Array, purpose: str, workers: int) -> jax.Array:

@@ -12,7 +12,7 @@ from jaxwan.core.clock import Instant
 from jaxwan.core.tick import Tick
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Fetch, Transfers, transfers, what_to_fetch
-from jaxwan.world.failures import Luck, Walk, slowed_at, walk
+from jaxwan.world.failures import Luck, Wait, Walk, await_up, slowed_at, walk
 from jaxwan.world.plan import WorldPlan
 from jaxwan.world.state import (
     NO_WORKERS,
@@ -67,13 +67,12 @@ def begin(plan: WorldPlan, world: World) -> BarrierState:
     )  # fmt: skip
 
 
-def _await_up(world: World, state: BarrierState) -> Walk:
+def _await_up(world: World, state: BarrierState) -> Wait:
     """Let every worker wait until it is up, now or later."""
     now = clock.latest_of(state.ready, jax.tree.map(lambda x: x[None], state.now))
-    nothing = (jnp.float32(0),) * 3
 
-    def one(own: jax.Array, spells: jax.Array, now: Instant) -> Walk:
-        return walk(Luck(world.laws, own), spells, now, nothing, lost=True)
+    def one(own: jax.Array, spells: jax.Array, now: Instant) -> Wait:
+        return await_up(Luck(world.laws, own), spells, now)
 
     return jax.vmap(one)(world.workers.spell_key, state.spells, now)
 

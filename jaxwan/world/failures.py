@@ -125,11 +125,10 @@ def laws_of(outages: RenewalKnobs, slowdown: RenewalKnobs) -> jax.Array:
 
 def _spell(luck: Luck, after: Instant, number: jax.Array, down_now: jax.Array) -> jax.Array:
     """Draw spell `number` `[..., 5]`, which follows an end; `down_now` skips the time up."""
-    words = jnp.stack(keys.threefry(luck.key, number, jnp.uint32(0)), axis=-1)
-    scale, power, sigma = (luck.laws[..., i] for i in range(3))
-    lasts = duration(DurationKnobs(scale, power, sigma), words)
-    start = clock.add(after, jnp.where(down_now, 0.0, lasts[..., 0]))
-    end = clock.add(start, lasts[..., 1])
+    up, down = (DurationKnobs(*(luck.laws[..., side, i] for i in range(3))) for side in range(2))
+    up_word, down_word = keys.threefry(luck.key, number, jnp.uint32(0))
+    start = clock.add(after, jnp.where(down_now, 0.0, duration(up, up_word)))
+    end = clock.add(start, duration(down, down_word))
     return jnp.stack([start.seconds, start.fraction, end.seconds, end.fraction, number], axis=-1)
 
 
@@ -264,6 +263,41 @@ def walk(
         busy_s=progress.busy_s + progress.left[1],
         exhausted=progress.turns >= MOST_SPELLS,
     )
+
+
+class Wait(NamedTuple):
+    """When a worker is next up."""
+
+    spells: jax.Array
+    end: Instant
+    wiped: jax.Array
+    exhausted: jax.Array
+
+
+def await_up(luck: Luck, spells: jax.Array, now: Instant) -> Wait:
+    """Pass the spells `[process, 5]` of an idle worker until it is up, now or later."""
+
+    def down(spells: jax.Array, now: Instant) -> jax.Array:
+        return ~clock.is_before(now, clock.minimum(starts(spells[:SLOW])))
+
+    def unsettled(state: tuple[jax.Array, Instant, jax.Array, jax.Array]) -> jax.Array:
+        spells, now, _, turns = state
+        over = ~clock.is_before(now, ends(spells[SLOW]))
+        return (down(spells, now) | over) & ~clock.is_never(now) & (turns < MOST_SPELLS)
+
+    def settle(
+        state: tuple[jax.Array, Instant, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, Instant, jax.Array, jax.Array]:
+        spells, now, wiped, turns = state
+        struck = down(spells, now)
+        index = jnp.where(struck, clock.earliest(starts(spells[:SLOW])), SLOW)
+        spells, past = pass_spell(luck, spells, index)
+        later = clock.choose(struck, clock.latest_of(now, ends(past)), now)
+        return spells, later, wiped | row(jnp.array((*WIPES, False)), index), turns + 1
+
+    state = (spells, now, jnp.array(False), jnp.int32(0))
+    spells, now, wiped, turns = lax.while_loop(unsettled, settle, state)
+    return Wait(spells, now, wiped, turns >= MOST_SPELLS)
 
 
 @pytree
