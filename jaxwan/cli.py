@@ -20,6 +20,7 @@ from rich.text import Text
 from jaxwan import __version__
 from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.cache import keep_programs
+from jaxwan.commands import register
 from jaxwan.experiment.errors import InputError
 
 app = typer.Typer(
@@ -378,6 +379,9 @@ def figure(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else number(value)
+
+
+register(app)
 
 
 def main() -> None:
