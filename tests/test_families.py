@@ -264,15 +264,64 @@ def test_topk_counts_agree_on_host_and_device() -> None:
 # Aggregators
 
 
-def numpy_twin(name: str, knobs: dict[str, float], rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    rows, w = rows[w > 0].astype(np.float64), w[w > 0]
-    if name == "mean":
-        return np.average(rows, axis=0, weights=w)
-    if name == "median":
-        return np.median(rows, axis=0)
-    assert name == "trimmed_mean"
+Plain = Mapping[str, float]
+
+
+def trimmed_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
     cut = int(knobs["trim_ratio"] * len(rows) + 1e-4)
     return np.sort(rows, axis=0)[cut : len(rows) - cut].mean(axis=0)
+
+
+def best_first(knobs: Plain, rows: np.ndarray) -> np.ndarray:
+    """Order the rows by the sum of squared distances to their n − f − 2 nearest."""
+    near, scores = max(len(rows) - int(knobs["f"]) - 2, 1), []
+    for i, row in enumerate(rows):
+        others = np.delete(rows, i, axis=0)
+        scores.append(np.sort(np.square(others - row).sum(axis=1))[:near].sum())
+    return np.argsort(scores, kind="stable")
+
+
+def krum_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return rows[best_first(knobs, rows)[0]]
+
+
+def multi_krum_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+    m = int(knobs["m"]) or max(len(rows) - int(knobs["f"]), 1)
+    return rows[best_first(knobs, rows)[:m]].mean(axis=0)
+
+
+def weiszfeld_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+    centre = np.median(rows, axis=0)
+    wide = np.sort(np.linalg.norm(rows - centre, axis=1))[(len(rows) - 1) // 2]
+    for t in range(8):
+        away = np.linalg.norm(rows - centre, axis=1)
+        pull = w / np.maximum(away, max(knobs["nu"], wide / 4**t))
+        centre = pull @ rows / pull.sum()
+    return centre
+
+
+TWINS: dict[str, Callable[[Plain, np.ndarray, np.ndarray], np.ndarray]] = {
+    "mean": lambda knobs, rows, w: np.average(rows, axis=0, weights=w),
+    "median": lambda knobs, rows, w: np.median(rows, axis=0),
+    "trimmed_mean": trimmed_twin,
+    "krum": krum_twin,
+    "multi_krum": multi_krum_twin,
+    "geometric_median": weiszfeld_twin,
+}
+
+
+def drawn(name: str, draw: np.random.Generator, slots: int) -> dict[str, float]:
+    """Draw a member's knobs: half the time those against some attackers, else any."""
+    aggregator = AGGREGATORS[name]
+    if draw.uniform() < 0.5:
+        set_against = aggregator.against(int(draw.integers((slots + 1) // 2)), slots)
+        return {**host(defaults(aggregator.knobs)), **set_against}
+    return {
+        knob: float(draw.integers(slots + 1))
+        if isinstance(facts.default, int)
+        else draw.uniform(facts.low, facts.high)
+        for knob, facts in aggregator.knobs.items()
+    }
 
 
 @aggregators
@@ -286,15 +335,14 @@ def test_aggregators_match_numpy_on_random_cases(name: str) -> None:
         rows[1::4, slots // 2] = rows[1::4, 0]
         w = draw.uniform(0.1, 2, (cases, slots)) * (draw.uniform(size=(cases, slots)) < 0.7)
         w[:, 0] = 1
-        knobs = {
-            knob: draw.uniform(facts.low, facts.high, cases).astype(np.float32)
-            for knob, facts in aggregator.knobs.items()
-        }
+        rolls = [drawn(name, draw, slots) for _ in range(cases)]
+        knobs = {knob: np.float32([roll[knob] for roll in rolls]) for knob in aggregator.knobs}
         w = w.astype(np.float32)
         poisoned = np.where(w[:, :, None] > 0, rows, np.nan)
         found = program(knobs, poisoned, w)
         for i in range(cases):
-            wanted = numpy_twin(name, {k: float(v[i]) for k, v in knobs.items()}, rows[i], w[i])
+            here, own = rows[i, w[i] > 0].astype(np.float64), {k: v[i] for k, v in knobs.items()}
+            wanted = TWINS[name](own, here, w[i, w[i] > 0])
             np.testing.assert_allclose(found[i], wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -322,12 +370,16 @@ def test_is_mean_tells_the_truth(name: str) -> None:
 @aggregators
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
 def test_robust_aggregators_shrug_off_two_of_seven(name: str, poison: float) -> None:
+    """A geometric median strays by 2(1 − a)/(1 − 2a) radii at most (Minsker 2015, lemma 2.1)."""
     aggregator, honest = AGGREGATORS[name], normals(8, SLOTS, 30)
-    knobs = {knob: jnp.float32(2 / 7) for knob in aggregator.knobs}
-    found = aggregator.apply(knobs, honest.at[jnp.array([1, 5])].set(poison), jnp.ones(SLOTS))
+    knobs = {**host(defaults(aggregator.knobs)), **aggregator.against(2, SLOTS)}
+    traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
+    found = aggregator.apply(traced, honest.at[jnp.array([1, 5])].set(poison), jnp.ones(SLOTS))
     others = np.delete(np.asarray(honest), [1, 5], axis=0)
-    inside = (found >= others.min(axis=0)) & (found <= others.max(axis=0))
-    assert bool(inside.all()) == aggregator.robust
+    centre = others.mean(axis=0)
+    radius = np.linalg.norm(others - centre, axis=1).max()
+    near = np.linalg.norm(np.asarray(found, np.float64) - centre) <= 10 / 3 * radius
+    assert near == aggregator.robust
 
 
 def test_trim_count_survives_float_rounding() -> None:

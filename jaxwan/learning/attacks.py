@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxwan.core.families import Knob, Static
+from jaxwan.core.numerics import masked_mean
 
 Knobs = Mapping[str, Any]
 
@@ -18,7 +20,8 @@ class Attack(NamedTuple):
 
     `corrupt(knobs, key, updates [slot, dim], attacker [slot], weights [slot]) -> updates` changes
     the rows where the bool mask `attacker` is set and keeps the others bit by bit. A slot of
-    weight 0 is absent. `random`: the attack draws from its key.
+    weight 0 is absent. `random`: the attack draws from its key. An omniscient attack looks at the
+    present honest updates; where there are none, at the attackers' own honest ones.
     """
 
     summary: str
@@ -56,6 +59,58 @@ def gaussian(
     return jnp.where(attacker[:, None], noise, updates)
 
 
+def _observed(attacker: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weigh the slots [slot] an omniscient attacker looks at by 1, the others by 0."""
+    present = weights > 0
+    honest = present & ~attacker
+    return jnp.where(jnp.any(honest), honest, present).astype(jnp.float32)
+
+
+def _moments(updates: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the mean and the standard deviation [dim] of the slots of weight 1."""
+    mean = masked_mean(updates, seen)
+    away = jnp.where(seen[:, None] > 0, jnp.abs(updates - mean[None]), 0)
+    peak = jnp.max(away, axis=0)
+    share = away / jnp.where(peak > 0, peak, 1)[None]
+    return mean, peak * jnp.sqrt(masked_mean(jnp.square(share), seen))
+
+
+def little_z(attacker: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return z_max, which leaves just enough honest workers farther from the mean.
+
+    z_max = Φ⁻¹((n − m − s)/(n − m)) with s = ⌊n/2 + 1⌋ − m, for m attackers of n present (Baruch
+    et al. 2019, algorithm 3). Too few attackers for z > 0 get 0; a majority, which needs nobody,
+    gets 4.75.
+    """
+    present = weights > 0
+    n = jnp.sum(present, dtype=jnp.int32)
+    m = jnp.sum(present & attacker, dtype=jnp.int32)
+    supporters = n // 2 + 1 - m
+    share = (n - m - supporters).astype(jnp.float32) / jnp.maximum(n - m, 1).astype(jnp.float32)
+    return jax.scipy.special.ndtri(jnp.clip(share, 0.5, np.float32(1 - 1e-6)))
+
+
+def little_is_enough(
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Send mean − z·std of the honest updates, coordinate by coordinate (Baruch et al. 2019).
+
+    z = 0, or none at all, stands for the paper's z_max (`little_z`).
+    """
+    z = jnp.asarray(knobs.get("z", 0), jnp.float32)
+    z = jnp.where(z > 0, z, little_z(attacker, weights))
+    mean, spread = _moments(updates, _observed(attacker, weights))
+    return jnp.where(attacker[:, None], (mean - z * spread)[None], updates)
+
+
+def inner_product(
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Send −tau times the mean of the honest updates (Xie et al. 2020, equation 2)."""
+    mean = masked_mean(updates, _observed(attacker, weights))
+    return jnp.where(attacker[:, None], -knobs["tau"] * mean[None], updates)
+
+
 ATTACKS: dict[str, Attack] = {
     "sign_flip": Attack(
         summary="Send the own update with its sign turned, times a scale.",
@@ -72,5 +127,21 @@ ATTACKS: dict[str, Attack] = {
         static={},
         corrupt=gaussian,
         random=True,
+    ),
+    "alie": Attack(
+        summary="Hide within the spread: send the honest mean less z standard deviations.",
+        paper="Baruch et al. 2019",
+        knobs={"z": Knob(0.0, 0.0, 1e3, "standard deviations; 0 = as many as go unnoticed")},
+        static={},
+        corrupt=little_is_enough,
+        random=False,
+    ),
+    "ipm": Attack(
+        summary="Send the honest mean with its sign turned, times tau.",
+        paper="Xie et al. 2020",
+        knobs={"tau": Knob(0.5, 0.0, 1e6, "size of the turned mean")},
+        static={},
+        corrupt=inner_product,
+        random=False,
     ),
 }

@@ -1,38 +1,24 @@
-"""Aggregators: how the updates of the slots of one tick become one update."""
+"""Aggregators that treat each coordinate by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxwan.core.families import Knob, Static
+from jaxwan.core.families import Knob
 from jaxwan.core.numerics import masked_mean, sorted_rows
+from jaxwan.learning.aggregators.base import (
+    Aggregator,
+    Knobs,
+    as_it_is,
+    mean_up_to_two,
+    needs_three,
+)
 
-Knobs = Mapping[str, Any]
 TRIM_SLACK = np.float32(1e-4)
-
-
-class Aggregator(NamedTuple):
-    """An aggregator and its facts.
-
-    `apply(knobs, updates [slot, dim], weights [slot]) -> [dim]` is pure JAX; a slot of weight 0 is
-    absent, and nobody present gives zeros. On the host, with plain numbers: `needs(knobs)` is the
-    least number of slots it is meant for, and `is_mean(knobs, slots)` says whether it equals the
-    unweighted mean of that many.
-    """
-
-    summary: str
-    paper: str
-    knobs: dict[str, Knob]
-    static: dict[str, Static]
-    apply: Callable[[Knobs, jax.Array, jax.Array], jax.Array]
-    needs: Callable[[Knobs], int]
-    is_mean: Callable[[Knobs, int], bool]
-    robust: bool
 
 
 def average(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
@@ -71,16 +57,6 @@ def median(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
     return middle
 
 
-def needs_three(knobs: Knobs) -> int:
-    """Return 3, which is 2f + 1 for one attacker."""
-    return 3
-
-
-def mean_up_to_two(knobs: Knobs, slots: int) -> bool:
-    """Return whether a median of this many is their mean."""
-    return slots <= 2
-
-
 def trim_count(ratio: Any, count: Any) -> Any:
     """Return how many of `count` are trimmed on each side: floor(ratio·count), leaving one.
 
@@ -114,12 +90,17 @@ def trim_needs(knobs: Knobs) -> int:
     return 3 if knobs["trim_ratio"] > 0 else 1
 
 
+def trim_against(attackers: int, slots: int) -> dict[str, float]:
+    """Return the ratio that drops as many as there are attackers, on each side."""
+    return {"trim_ratio": attackers / slots}
+
+
 def trims_nothing(knobs: Knobs, slots: int) -> bool:
     """Return whether nothing is trimmed of this many slots."""
     return trim_count(knobs["trim_ratio"], slots) == 0
 
 
-AGGREGATORS: dict[str, Aggregator] = {
+COORDINATE: dict[str, Aggregator] = {
     "mean": Aggregator(
         summary="Average by weight.",
         paper="McMahan et al. 2017",
@@ -128,6 +109,7 @@ AGGREGATORS: dict[str, Aggregator] = {
         apply=average,
         needs=needs_one,
         is_mean=always_mean,
+        against=as_it_is,
         robust=False,
     ),
     "median": Aggregator(
@@ -138,6 +120,7 @@ AGGREGATORS: dict[str, Aggregator] = {
         apply=median,
         needs=needs_three,
         is_mean=mean_up_to_two,
+        against=as_it_is,
         robust=True,
     ),
     "trimmed_mean": Aggregator(
@@ -148,6 +131,7 @@ AGGREGATORS: dict[str, Aggregator] = {
         apply=trimmed_mean,
         needs=trim_needs,
         is_mean=trims_nothing,
+        against=trim_against,
         robust=True,
     ),
 }
