@@ -86,7 +86,7 @@ def test_a_single_experiment_says_what_ran_and_how_it_went():
     assert (config["compression_method"], config["use_async"]) == ("none", False)
     assert (config["max_steps"], config["seeds"], len(result.runs)) == (STEPS, SEEDS, SEEDS)
     assert not result.success_criteria_met
-    assert result.failure_reasons[0].startswith("5.00 ±0 optimizer steps; at least 50 needed")
+    assert result.failure_reasons[0].startswith("5 optimizer steps; at least 50 needed")
     assert "cut to max_steps=5" in result.failure_reasons[0]
     assert "trimmed_mean of 4 gradients equals the mean" in config["aggregation_note"]
     printed = harness.console.file.getvalue()
@@ -251,6 +251,18 @@ def test_statistics_and_comparisons_are_printed(batch, compressions):
         assert piece in text, piece
     with pytest.raises(ValueError, match="no results"):
         ResultsAnalyzer([])
+
+
+def test_groups_are_compared_like_with_like(batch, compressions):
+    def printed(results):
+        console = console_of()
+        ResultsAnalyzer(results, console).print_comparison_by_compression()
+        return console.file.getvalue()
+
+    assert "simple" not in printed(compressions)
+    mixed = printed([batch.results[1], *compressions])
+    assert "topk 0.05 · simple · wan_latency" in mixed
+    assert "topk 0.01 · simple · wan_bandwidth" in mixed
 
 
 def test_a_group_is_averaged_seed_by_seed(batch):

@@ -109,12 +109,26 @@ def compression(result: ExperimentResult) -> str:
     return f"{method} {ratio:g}" if method == "topk" and ratio is not None else method
 
 
-def comparison_table(results: Results, what: str, key: Callable[[ExperimentResult], str]) -> Table:
-    """Return one line per group of experiments: how many pass, and their mean figures."""
+def comparison_table(
+    results: Results,
+    what: str,
+    key: Callable[[ExperimentResult], str],
+    context: Callable[[ExperimentResult], str],
+) -> Table:
+    """Return one line per group of experiments: how many pass, and their mean figures.
+
+    Where the groups cover different contexts, a line is a group in one context: a mean over
+    different contexts would compare those.
+    """
     made = sheet(f"By {what}", [what], ["passed", *COLUMNS.values()])
+    covered: dict[str, set[str]] = {}
+    for result in results:
+        covered.setdefault(key(result), set()).add(context(result))
+    alike = len({frozenset(contexts) for contexts in covered.values()}) == 1
     groups: dict[str, list[ExperimentResult]] = {}
     for result in results:
-        groups.setdefault(key(result), []).append(result)
+        name = key(result) if alike else f"{key(result)} · {context(result)}"
+        groups.setdefault(name, []).append(result)
     for name, own in groups.items():
         passed = f"{sum(result.success_criteria_met for result in own)}/{len(own)}"
         made.add_row(name, passed, *(cell(metric, grouped(own, metric)) for metric in COLUMNS))
@@ -133,19 +147,18 @@ def statistics_table(results: Results) -> Table:
     return made
 
 
-def reasons_text(results: Results) -> Text:
+def reasons_table(results: Results) -> Table:
     """Say of each experiment whether it passes, why not, and what to know about it."""
-    text = Text()
+    made = Table.grid(padding=(0, 2, 0, 0))
     for result in results:
         word = "PASS" if result.success_criteria_met else "FAIL"
-        low, high = result.success_rate.low, result.success_rate.high
+        low, high = percent(result.success_rate.low), percent(result.success_rate.high)
         share = f"{percent(result.success_rate.mean)} of {len(result.runs)} runs"
-        text.append(f"{word}  {result.scenario} · {result.challenge} · {how(result)}\n")
-        text.append(f"      succeeds in {share} (95 %: {percent(low)} to {percent(high)})\n")
-        lines = [*result.failure_reasons, *(f"note: {note}" for note in result.notes)]
-        text.append("".join(f"      - {line}\n" for line in lines))
-    text.rstrip()
-    return text
+        made.add_row(word, f"{result.scenario} · {result.challenge} · {how(result)}")
+        made.add_row("", f"succeeds in {share} (95 %: {low} to {high})")
+        for line in [*result.failure_reasons, *(f"note: {note}" for note in result.notes)]:
+            made.add_row("", Text(line))
+    return made
 
 
 class ResultsAnalyzer:
@@ -168,15 +181,15 @@ class ResultsAnalyzer:
 
     def print_comparison_by_scenario(self) -> None:
         """Print the mean figures of each scenario."""
-        self._print(comparison_table(self.results, "scenario", lambda r: r.scenario))
+        self._compare("scenario", lambda r: r.scenario, lambda r: r.challenge)
 
     def print_comparison_by_challenge(self) -> None:
         """Print the mean figures of each challenge."""
-        self._print(comparison_table(self.results, "challenge", lambda r: r.challenge))
+        self._compare("challenge", lambda r: r.challenge, lambda r: r.scenario)
 
     def print_comparison_by_compression(self) -> None:
         """Print the mean figures of each compression."""
-        self._print(comparison_table(self.results, "compression", compression))
+        self._compare("compression", compression, lambda r: f"{r.scenario} · {r.challenge}")
 
     def generate_report(self, path: str | os.PathLike[str]) -> Path:
         """Write statistics, comparisons and the reasons of every verdict as plain text."""
@@ -187,12 +200,20 @@ class ResultsAnalyzer:
         writer.print_comparison_by_scenario()
         writer.print_comparison_by_challenge()
         writer.print_comparison_by_compression()
-        writer._print(batch_table(self.results), Text("\nVerdicts\n"), reasons_text(self.results))
+        writer._print(batch_table(self.results), Text("\nVerdicts\n"), reasons_table(self.results))
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         lines = (line.rstrip() for line in buffer.getvalue().splitlines())
         target.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return target
+
+    def _compare(
+        self,
+        what: str,
+        key: Callable[[ExperimentResult], str],
+        context: Callable[[ExperimentResult], str],
+    ) -> None:
+        self._print(comparison_table(self.results, what, key, context))
 
     def _headline(self) -> Text:
         passed = sum(result.success_criteria_met for result in self.results)

@@ -222,4 +222,6 @@ def _states(result: ExperimentResult) -> str:
 def _mean(result: ExperimentResult, name: str, scale: float = 1.0) -> str:
     found = result.interval(name)
     half = scale * (found.high - found.mean)
+    if half == 0:
+        return f"{scale * found.mean:.4g}"
     return " ".join(filter(None, spread(scale * found.mean, half)))

@@ -15,7 +15,7 @@ from jaxwan.experiment.lower import config_id, is_barrier
 from jaxwan.experiment.resolve import resolve, resolve_and_warn
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.spec import Experiment
-from jaxwan.harness.analyzer import batch_table, reasons_text
+from jaxwan.harness.analyzer import batch_table, reasons_table
 from jaxwan.harness.names import Challenge, Scenario, compressor_of, get_challenge
 from jaxwan.harness.results import ExperimentResult
 
@@ -151,7 +151,7 @@ class SimulationTestHarness:
             self.console.print("no experiments yet")
             return
         self.console.print(batch_table(self.batch), highlight=False)
-        self.console.print(reasons_text(self.batch), highlight=False)
+        self.console.print(reasons_table(self.batch), highlight=False)
 
 
 def recommended(challenge: str | Challenge) -> dict[str, Any]:
