@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.columns import IDENTITY, typed
+from jaxwan.engine import Output
 from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, local_steps, run_id, sizes
 from jaxwan.experiment.resolved import Resolved
-from jaxwan.simulate import Output
 from jaxwan.world.run import FAILURE_NAMES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -21,7 +21,7 @@ STATUS = {NO_WORKERS: "no_workers", OUTAGE_BOUND: "outage_bound"}
 class Facts(NamedTuple):
     """What the rows of one configuration share."""
 
-    index: int
+    position: int
     resolved: Resolved
     config_id: str
     sizes: Sizes
@@ -55,7 +55,7 @@ def _identity(facts: list[Facts], seeds: np.ndarray) -> dict[str, Any]:
     return {
         "run_id": [run_id(f.config_id, int(s)) for f, s in zip(facts, seeds, strict=True)],
         "config_id": [f.config_id for f in facts],
-        "config_index": [f.index for f in facts],
+        "config_index": [f.position for f in facts],
         "seed": seeds.astype(np.int64),
         **named,
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
 
-from jaxwan import rows, simulate, work
+from jaxwan import engine, rows, work
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.store import Store
@@ -58,7 +59,7 @@ class Job(NamedTuple):
             "programs": len(self.programs),
             "runs": len(self.experiments) * len(self.seeds),
             "chunks": [
-                {"name": chunk.name, "program": chunk.program, "runs": chunk.count,
+                {"name": chunk.name, "program": chunk.program, "runs": chunk.wanted,
                  "shape": len(chunk.seed)}
                 for chunk in self.chunks
             ],
@@ -75,30 +76,40 @@ def distinct(experiments: Sequence[Resolved]) -> list[Resolved]:
 
 def plan_job(experiments: Sequence[Resolved], seeds: Sequence[int]) -> Job:
     """Lay a sweep out: programs, and chunks of one shape each."""
-    simulate.use_all_cores()
-    own, devices = distinct(experiments), simulate.device_count()
+    engine.use_all_cores()
+    own, devices = distinct(experiments), engine.device_count()
     found = work.programs(own, len(seeds), devices)
     return Job(own, tuple(seeds), found, work.chunks(found, own, tuple(seeds)), devices)
 
 
 def _collect(
-    job: Job, facts: list[rows.Facts], batch: list[Chunk], out: simulate.Output
+    job: Job, facts: list[rows.Facts], batch: list[Chunk], out: engine.Output
 ) -> list[Done]:
     """Turn the output of one batch into rows."""
     done = []
     for device, chunk in enumerate(batch):
-        own = work.to_host(out, device, chunk.count)
-        about = [facts[int(config)] for config in chunk.config[: chunk.count]]
-        seeds = chunk.seed[: chunk.count]
+        own = work.to_host(out, device, chunk.wanted)
+        about = [facts[int(config)] for config in chunk.config[: chunk.wanted]]
+        seeds = chunk.seed[: chunk.wanted]
         done.append(
             Done(chunk.name, rows.rows(about, seeds, own), rows.curves(about, seeds, own))
         )
     return done
 
 
+@contextmanager
+def _compilers() -> Iterator[ThreadPoolExecutor]:
+    """Lend threads that compile; an interrupt does not wait for what is still queued."""
+    pool = ThreadPoolExecutor(COMPILERS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _compile_ahead(
     job: Job, pool: ThreadPoolExecutor, needed: list[int]
-) -> dict[int, Future[simulate.Compiled]]:
+) -> dict[int, Future[engine.Compiled]]:
     return {
         index: pool.submit(work.compiled, job.programs[index], job.devices) for index in needed
     }
@@ -109,9 +120,9 @@ def execute(job: Job, pending: list[Chunk], report: Report | None = None) -> Ite
     facts = [rows.facts_of(index, resolved) for index, resolved in enumerate(job.experiments)]
     began = time.monotonic()
     needed = list(dict.fromkeys(chunk.program for chunk in pending))
-    done = sum(chunk.count for chunk in job.chunks) - sum(chunk.count for chunk in pending)
-    total = sum(chunk.count for chunk in job.chunks)
-    with ThreadPoolExecutor(COMPILERS) as pool:
+    done = sum(chunk.wanted for chunk in job.chunks) - sum(chunk.wanted for chunk in pending)
+    total = sum(chunk.wanted for chunk in job.chunks)
+    with _compilers() as pool:
         futures = _compile_ahead(job, pool, needed)
 
         def tell(done: int) -> None:
@@ -130,7 +141,7 @@ def execute(job: Job, pending: list[Chunk], report: Report | None = None) -> Ite
                 started = compiled(*work.inputs(program, work.padded(batch, job.devices)))
             if running is not None:
                 yield from _collect(job, facts, running[0], jax.block_until_ready(running[1]))
-                done += sum(chunk.count for chunk in running[0])
+                done += sum(chunk.wanted for chunk in running[0])
                 tell(done)
             running = (batch, started) if batch is not None else None
 

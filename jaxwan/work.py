@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxwan import simulate
+from jaxwan import engine
+from jaxwan.engine import Knobs, Plan
 from jaxwan.experiment.lower import Group, budget, group
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.learning.plan import LearnPlan
 from jaxwan.learning.problems import layout_of
 from jaxwan.learning.problems.flat import size
-from jaxwan.simulate import Knobs, Plan
 
 CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
 WIDEST_BLOCK = 16
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
     program: int
     config: np.ndarray  # int [run]; position among the experiments
     seed: np.ndarray  # uint32 [run]
-    count: int  # runs that are wanted; the rest repeats the last one
+    wanted: int  # runs; the rest repeats the last one
 
 
 class Program(NamedTuple):
@@ -96,7 +96,7 @@ def chunks(
                     program=index,
                     config=np.pad(own_config, (0, spare), mode="edge"),
                     seed=np.pad(own_seed, (0, spare), mode="edge"),
-                    count=len(own_config),
+                    wanted=len(own_config),
                 )
             )
     return cut
@@ -120,11 +120,11 @@ def batches(pending: list[Chunk], devices: int) -> list[list[Chunk]]:
     return found
 
 
-def compiled(program: Program, devices: int) -> simulate.Compiled:
+def compiled(program: Program, devices: int) -> engine.Compiled:
     """Trace and compile a program for one chunk per device."""
     row = np.zeros((devices, program.runs), np.int64)
     knobs = jax.tree.map(lambda column: column[row], program.knobs)
-    return simulate.compiled(program.plan, knobs, row.astype(np.uint32))
+    return engine.compiled(program.plan, knobs, row.astype(np.uint32))
 
 
 def padded(batch: list[Chunk], devices: int) -> list[Chunk]:

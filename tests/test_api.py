@@ -55,7 +55,6 @@ def test_a_timing_only_run_learns_nothing_and_takes_as_long(learned, timed):
         assert own[name].tolist() == learned.frame[name].tolist()
 
 
-@pytest.mark.xfail(reason="importing the module jaxwan.simulate hides the function of that name")
 def test_the_package_offers_the_function_not_the_module_of_its_name(timed):
     assert jw.simulate is simulate
 

@@ -19,7 +19,7 @@ FLOORS = {
     "jaxwan.world": 1,
     "jaxwan.learning": 1,
     "jaxwan.experiment": 2,
-    "jaxwan.simulate": 3,
+    "jaxwan.engine": 3,
     "jaxwan.work": 4,
     "jaxwan.rows": 4,
     "jaxwan.sweep": 4,
@@ -38,7 +38,7 @@ FLOORS = {
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
 WITHOUT_JAX = ("jaxwan.stats", "jaxwan.analysis", "jaxwan.columns")
-COMPILERS = {"jaxwan.simulate", "jaxwan.bench"}
+COMPILERS = {"jaxwan.engine", "jaxwan.bench"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 

@@ -23,6 +23,7 @@ from jaxwan.world.failures import LAWS, PROCESSES, SLOWDOWN, DurationKnobs, Rene
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 
 UNBOUNDED = 2**30  # a staleness nobody reaches
+PADDING = {"up_bps": math.inf, "down_bps": math.inf, "delay_s": 0.0, "loss": 0.0, "jitter_s": 0.0}
 NOBODY = Choice("sign_flip", {"scale": 1.0})  # where nobody attacks: an empty mask, no extra plan
 
 
@@ -203,9 +204,8 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
     sigma, step_s = resolved.compute_sigma, resolved.scenario.step_s
     floats = {
         name: _column(resolved, name, width, np.float32, pad)
-        for name, pad in (("up_bps", math.inf), ("down_bps", math.inf), ("delay_s", 0.0), ("loss", 0.0),
-                          ("jitter_s", 0.0))
-    }  # fmt: skip
+        for name, pad in PADDING.items()
+    }
     attacks = resolved.attack is not None
     detection = _strategy_knob(resolved, "detection_timeout_steps", 0.0)
     values: dict[str, Any] = dict(

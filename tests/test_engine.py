@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxwan import simulate, work
+from jaxwan import engine, work
 from jaxwan.api import simulate as simulate_runs
+from jaxwan.engine import Knobs, Plan, program
 from jaxwan.experiment.lower import group
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.learning.learner import learn
-from jaxwan.simulate import Knobs, Plan, program
 from jaxwan.sweep import plan_job
 from jaxwan.world.run import run_worlds
 
@@ -64,9 +64,9 @@ def test_all_challenges_and_networks_are_one_program_and_no_knob_retraces():
         for network in NETWORKS
     ]
     assert len(plan_job([resolve(run) for run in world], (0,)).programs) == 1
-    before = len(simulate.traces)
+    before = len(engine.traces)
     simulate_runs(world, seeds=1)
-    assert len(simulate.traces) == before + 1
+    assert len(engine.traces) == before + 1
     other = [
         run.replace(
             link={"bandwidth_bps": 3e6, "delay_s": 0.02, "loss": 0.1, "jitter_s": 0.001},
@@ -78,7 +78,7 @@ def test_all_challenges_and_networks_are_one_program_and_no_knob_retraces():
         for run in world
     ]
     simulate_runs(other, seeds=[5])
-    assert len(simulate.traces) == before + 1
+    assert len(engine.traces) == before + 1
 
 
 def test_sweeping_learning_knobs_compiles_once():
@@ -92,9 +92,9 @@ def test_sweeping_learning_knobs_compiles_once():
         )
         for ratio, rate, attackers, scale in ((0.01, 0.1, 0, 1.0), (1.0, 0.01, 1, 4.0))
     ]
-    before = len(simulate.traces)
+    before = len(engine.traces)
     simulate_runs(runs, seeds=2)
-    assert len(simulate.traces) == before + 1
+    assert len(engine.traces) == before + 1
 
 
 def test_thirty_six_configurations_over_three_plans_compile_three_programs():
@@ -124,7 +124,7 @@ def small_program(**changes):
 @pytest.mark.parametrize("strategy", ["sync", "async"])
 def test_program_exports_for_every_platform(strategy):
     plan, knobs, seeds = small_program(strategy=strategy, buffer=None, steps=3)
-    task = simulate.make_task(plan.learn)
+    task = engine.make_task(plan.learn)
     exported = jax.export.export(
         jax.jit(program, static_argnums=0), platforms=("cpu", "cuda", "tpu")
     )(plan, knobs, seeds, task)
@@ -138,10 +138,10 @@ def test_jit_equals_eager():
     plan, knobs, seeds = small_program(steps=1, challenge="wan_bandwidth")
     world, ticks = jax.tree.map(lambda x: x[:1], knobs.world), None
     moments, _ = jax.jit(run_worlds, static_argnums=0)(plan.world, world, seeds[:1])
-    ticks = simulate._by_run(moments, 1).tick
+    ticks = engine._by_run(moments, 1).tick
     learner = jax.tree.map(lambda x: x[:1], knobs.learn)
-    run_keys = jax.vmap(simulate.keys.run_key)(seeds[:1])
-    task = simulate.make_task(plan.learn)
+    run_keys = jax.vmap(engine.keys.run_key)(seeds[:1])
+    task = engine.make_task(plan.learn)
     args = (dataclasses.replace(plan.learn, eval_points=1), learner, task, run_keys, ticks)
     compiled = jax.jit(learn, static_argnums=0)(*args)
     with jax.disable_jit():
