@@ -11,6 +11,7 @@ from rich.console import Console
 import jaxwan as jw
 from jaxwan.experiment.catalog import challenges, scenarios
 from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.resolve import resolve
 from jaxwan.harness import (
     ExperimentResult,
     ResultsAnalyzer,
@@ -120,7 +121,7 @@ def test_results_are_those_of_simulate(batch):
     planned = plan(request_of(SIMPLE | {
         "challenge": "wan_latency", "compression_ratio": 0.05, "aggregation_rule": "mean"
     }))  # fmt: skip
-    assert planned.resolved == jw.experiment.resolve.resolve(own)
+    assert planned.resolved == resolve(own)
     assert result.metrics.total_time_s == pytest.approx(result.runs["time_s"].mean())
     expected = mean_interval(result.runs["loss_final"])
     np.testing.assert_allclose(result.interval("final_loss"), expected)

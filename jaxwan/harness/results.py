@@ -94,7 +94,12 @@ def interval_of(values: np.ndarray, confidence: float = 0.95) -> Interval:
     found = mean_interval(values, confidence)
     if np.isinf(values).any():
         return Interval(math.inf, math.nan, math.nan, found.n)
-    return Interval(*(float(side) for side in found[:3]), int(found.n))
+    return plain(found)
+
+
+def plain(found: Interval) -> Interval:
+    """Return the interval in Python's own numbers."""
+    return Interval(float(found.mean), float(found.low), float(found.high), int(found.n))
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,7 @@ class ExperimentResult:
     @property
     def success_rate(self) -> Interval:
         """Return the share of the runs that meet every criterion, with Wilson's interval."""
-        found = wilson_interval(self.runs["success"].sum(), len(self.runs))
-        return Interval(*(float(side) for side in found[:3]), int(found.n))
+        return plain(wilson_interval(self.runs["success"].sum(), len(self.runs)))
 
     @cached_property
     def failure_reasons(self) -> list[str]:

@@ -177,7 +177,7 @@ def request_of(given: Mapping[str, Any]) -> Request:
     for name in given:
         if name not in Request._fields:
             raise unknown_name("argument", name, Request._fields)
-    named = {
+    named: dict[str, Any] = {
         name: value.name if isinstance(value, Scenario | Challenge) else value
         for name, value in given.items()
     }
@@ -201,7 +201,7 @@ def plan(request: Request) -> Planned:
         strategy=strategy,
         compressor=compressor_of(request.compression_method, request.compression_ratio),
         aggregator="mean",
-        **({} if request.max_steps is None else {"steps": request.max_steps}),
+        steps=request.max_steps,
     )
     rule = aggregator_of(request)
     note = why_mean(rule, resolve(experiment))
