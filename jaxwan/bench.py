@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.world.failures import DurationKnobs, RenewalKnobs
+from jaxwan.world.failures import PROCESSES, DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
 from jaxwan.world.state import Outcome
@@ -97,14 +97,16 @@ def world_of(model: Model, runs: int) -> tuple[WorldPlan, WorldKnobs]:
 
     noise = (math.exp(-0.5 * model.sigma**2), 0.0, model.sigma)
     knobs = WorldKnobs(
-        present=jnp.ones(n, bool), online=jnp.ones(n, bool), attacker=jnp.zeros(n, bool),
+        present=jnp.ones(n, bool), online=jnp.ones(n, bool), cut=jnp.zeros(n, bool),
+        attacker=jnp.zeros(n, bool),
         speed=every, up_bps=every * model.bandwidth_bps, down_bps=every * model.bandwidth_bps,
         delay_s=every * model.delay_s, loss=every * 0, jitter_s=every * model.jitter_s,
         step_s=jnp.float32(model.step_s), compute_noise=DurationKnobs(*map(jnp.float32, noise)),
         local_steps=jnp.float32(1), overlap=jnp.array(False),
         update_bits=jnp.float32(model.update_bits), dense_bits=jnp.float32(model.dense_bits),
         max_staleness=jnp.int32(model.max_staleness), detection_s=jnp.float32(0),
-        cycle_ends=jnp.int32(ends), ticks=jnp.int32(ends), outages=steady(3), slowdown=steady(1),
+        cycle_ends=jnp.int32(ends), ticks=jnp.int32(ends), outages=steady(len(PROCESSES)),
+        slowdown=steady(1),
         slowdown_factor=jnp.float32(1),
     )  # fmt: skip
     plan = WorldPlan("events", "ideal", n, 1, ends)

@@ -133,7 +133,8 @@ def _failures(facts: list[Facts], out: Output) -> dict[str, Any]:
     kinds["failures_byzantine"] = np.array(
         [sum(w.attacker for w in f.resolved.workers) if f.resolved.attack else 0 for f in facts]
     )
-    kinds["failures_partition"] = np.zeros(len(facts), np.int64)
+    apart = FAILURE_NAMES.index("partition")  # one partition cuts many workers
+    kinds["failures_partition"] = np.max(out.outcome.failures[:, :, apart], axis=1)
     return {"failures": sum(kinds.values()), **kinds}
 
 

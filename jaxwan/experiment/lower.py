@@ -193,6 +193,13 @@ def _speeds(resolved: Resolved, width: int) -> np.ndarray:
     return np.asarray(values + [1.0] * (width - len(values)), np.float32)
 
 
+def _cut(resolved: Resolved, width: int) -> np.ndarray:
+    """Return who is on the far side of a partition: the last workers of the fleet."""
+    count, place = len(resolved.workers), np.arange(width)
+    far = math.floor(resolved.failures.cut_share * count + 1e-6)
+    return (place >= count - far) & (place < count) & (resolved.failures.partition is not None)
+
+
 def _strategy_knob(resolved: Resolved, name: str, absent: Any) -> Any:
     value = resolved.strategy.knobs.get(name, absent)
     return absent if value is None else value
@@ -212,6 +219,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
         present=np.arange(width) < count,
         online=_column(resolved, "online", width, bool, True),
         attacker=_column(resolved, "attacker", width, bool, False) & attacks,
+        cut=_cut(resolved, width),
         speed=_speeds(resolved, width),
         step_s=_f32(step_s),
         compute_noise=DurationKnobs(

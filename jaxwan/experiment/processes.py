@@ -59,6 +59,14 @@ class Slowdown(Process):
     )
 
 
+class Partition(Process):
+    """Times in which a part of the fleet cannot reach the coordinator; all share them."""
+
+    share: Annotated[float, Range(0.0, 1.0)] | None = Field(
+        default=None, description="share of the fleet, its last workers, that is cut off; 0.5"
+    )
+
+
 def off(value: Any) -> Any:
     """Read the word "none" as None, which TOML cannot write."""
     return None if value == "none" else value
@@ -71,6 +79,7 @@ class FailureTable(Settings):
     transient: Annotated[Process | None, BeforeValidator(off)] = None
     churn: Annotated[Process | None, BeforeValidator(off)] = None
     slowdown: Annotated[Slowdown | None, BeforeValidator(off)] = None
+    partition: Annotated[Partition | None, BeforeValidator(off)] = None
 
 
 def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -137,12 +146,13 @@ def chosen(base: FailureTable, top: FailureTable, name: str) -> dict[str, Any] |
 def failures_of(base: FailureTable, top: FailureTable, step_s: float) -> Failures:
     """Return the failures of a challenge with the experiment's own laid over them."""
     found: dict[str, Any] = {}
-    for name in ("crash", "transient", "churn", "slowdown"):
+    for name in ("crash", "transient", "churn", "slowdown", "partition"):
         values = chosen(base, top, name)
         if values is None:
             continue
         if name == "slowdown" and "factor" not in values:
             raise InputError("say how many times slower: factor", "failures.slowdown")
         found["slowdown_factor"] = values.pop("factor", found.get("slowdown_factor", 1.0))
+        found["cut_share"] = values.pop("share", found.get("cut_share", 0.5))
         found[name] = renewal(values, step_s, f"failures.{name}")
     return Failures(**found)

@@ -62,6 +62,8 @@ class Failures:
     churn: Renewal | None = None
     slowdown: Renewal | None = None
     slowdown_factor: float = 1.0
+    partition: Renewal | None = None
+    cut_share: float = 0.5  # of the fleet, its last workers
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree, row
 
-PROCESSES = ("transient", "churn", "crash")
-WIPES = (False, True, True)  # does the process wipe the worker's memory?
+PROCESSES = ("transient", "churn", "crash", "partition")
+WIPES = (False, True, True, False)  # does the process wipe the worker's memory?
+PARTITION = PROCESSES.index("partition")  # cuts the link; the worker itself stays up
 SLOWDOWN = ("slowdown",)
 FAILURES = PROCESSES + SLOWDOWN
 SLOW = len(PROCESSES)  # the place of the slowdown episodes among a worker's spells
@@ -180,9 +181,31 @@ def _finish(progress: _Progress) -> Instant:
     return clock.add(progress.now, left[0] + left[1] + left[2])
 
 
+def _threats(progress: _Progress) -> Instant:
+    """Return from when on each process `[process]` would interrupt what is left of the work.
+
+    A partition does not reach a worker that computes: it begins to matter when the upload is due,
+    and not at all if it is over by then.
+    """
+    start = starts(progress.spells[:SLOW])
+    far = progress.spells[PARTITION]
+    cut, healed = starts(far), ends(far)
+    left = progress.left
+    computes_from = clock.add(progress.now, left[0])
+    uploads_from = clock.add(progress.now, left[0] + left[1])
+    computing = ~clock.is_before(cut, computes_from) | (progress.working & (left[0] <= 0))
+    computing = computing & clock.is_before(cut, uploads_from) & (left[1] > 0)
+    over = ~clock.is_before(uploads_from, healed)
+    later = clock.choose(over, clock.never(), uploads_from)
+    cut = clock.choose(computing, later, cut)
+    cut = clock.choose(progress.lost, clock.never(), cut)
+    hit = lax.iota(jnp.int32, SLOW) == PARTITION
+    return clock.choose(hit, jax.tree.map(lambda x: x[None], cut), start)
+
+
 def _struck(progress: _Progress) -> jax.Array:
     """Tell whether an outage comes before the work is done."""
-    first = clock.minimum(starts(progress.spells[:SLOW]))
+    first = clock.minimum(_threats(progress))
     hit = clock.is_before(first, _finish(progress))
     return hit | (progress.lost & ~clock.is_before(progress.now, first))
 
@@ -197,10 +220,12 @@ def _unsettled(progress: _Progress) -> jax.Array:
 
 def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress:
     """Pass one spell. In an outage transfers pause, and the compute in flight is lost."""
-    struck = _struck(progress)
-    index = jnp.where(struck, clock.earliest(starts(progress.spells[:SLOW])), SLOW)
+    struck, threats = _struck(progress), _threats(progress)
+    worst = clock.earliest(threats)
+    index = jnp.where(struck, worst, SLOW)
     spells, past = pass_spell(luck, progress.spells, index)
-    start, end = starts(past), ends(past)
+    start, end = row(threats, worst), ends(past)
+    cut = index == PARTITION
     wipes = struck & row(jnp.array((*WIPES, False)), index)
     ahead = struck & clock.is_before(progress.now, start)
     elapsed = jnp.where(ahead, clock.since(start, progress.now), 0.0)
@@ -208,9 +233,11 @@ def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress
     before = jnp.stack([jnp.zeros_like(elapsed), left[0], left[0] + left[1]])
     used = jnp.clip(elapsed - before, 0.0, left)
     working = progress.working | (ahead & (elapsed >= left[0]))
-    lost = working & ((used[1] < left[1]) | wipes) & struck
+    whole = cut & working & (lax.iota(jnp.int32, 3) < 2)  # a cut worker computes to the end
+    used = jnp.where(whole, left, used)
+    lost = working & ((used[1] < left[1]) | wipes) & struck & ~cut
     if not resume_download:
-        lost = lost | (wipes & ahead)
+        lost = lost | ((wipes | cut) & ahead)
     lost = lost & ~progress.lost
     gone = lost | progress.lost
     return _Progress(
@@ -238,9 +265,10 @@ def walk(
     """Carry one cycle (download, compute, upload, in seconds) through a worker's spells.
 
     A transfer pauses in an outage and resumes after it; an outage while computing loses the cycle,
-    and so does one that wipes the memory while uploading. A lost cycle ends at recovery, and one
-    that begins `lost` merely waits until the worker is up. With `resume_download=False` a wiping
-    outage while downloading loses the cycle as well. A transfer over a dead link never ends.
+    and so does one that wipes the memory while uploading. A partition only pauses transfers. A lost
+    cycle ends at recovery, and one that begins `lost` merely waits until the worker is up. With
+    `resume_download=False` a wiping outage while downloading and a partition in any transfer lose
+    the cycle as well. A transfer over a dead link never ends.
 
     `spells [process, 5]` must be passed up to `begin`; they are handed on passed up to the end.
     """
@@ -330,7 +358,7 @@ def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
         spells, past = pass_spell(luck, state.spells, index)
         start, end = starts(past), ends(past)
         end = clock.choose(clock.is_before(until, end), until, end)
-        dark = index < SLOW
+        dark = (index < SLOW) & (index != PARTITION)
         dark_s = clock.since(end, clock.latest_of(start, state.covered))
         hit = lax.iota(jnp.int32, len(FAILURES)) == index
         real = (past[0] > 0) | (past[1] > 0)

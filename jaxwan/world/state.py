@@ -13,7 +13,15 @@ from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
 from jaxwan.world.exchange import Link, links
-from jaxwan.world.failures import FAILURES, History, Luck, first_spells, history, laws_of
+from jaxwan.world.failures import (
+    FAILURES,
+    PARTITION,
+    History,
+    Luck,
+    first_spells,
+    history,
+    laws_of,
+)
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.rows import pack
 
@@ -83,18 +91,29 @@ class Moment(NamedTuple):
     version: jax.Array
 
 
+def untouched() -> jax.Array:
+    """Return a spell `[1, 5]` that never comes."""
+    end = clock.never()
+    return jnp.stack([end.seconds, end.fraction, end.seconds, end.fraction, jnp.int32(0)])[None]
+
+
 def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
     """Derive a run's constants from its knobs and its key `[2]`.
 
-    A worker that starts offline is in the down phase of its churn.
+    A worker that starts offline is in the down phase of its churn. All cut workers share the
+    partitions' key, and so their partitions; nobody else has any.
     """
     purposes = ("compute", "link", *(f"failure.{name}" for name in FAILURES))
     compute, link, *spells = keys.fleet_keys(key, purposes, plan.workers)
     spell_key = jnp.stack(spells, axis=1)
+    spell_key = spell_key.at[:, PARTITION].set(spell_key[0, PARTITION][None])
     laws = laws_of(knobs.outages, knobs.slowdown)
     churns = np.array([name == "churn" for name in FAILURES])
     away = ~knobs.online[:, None] & churns[None]
     first = jax.vmap(lambda own, down: first_spells(Luck(laws, own), down))(spell_key, away)
+    first = first.at[:, PARTITION].set(
+        jnp.where(knobs.cut[:, None], first[:, PARTITION], untouched())
+    )
     workers = Worker(
         compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, knobs.online
     )

@@ -33,9 +33,9 @@ def renewal(*pairs):
 NEVER_UP = ((np.inf, 0.0, 0.0), (1.0, 0.0, 0.0))
 
 
-def failing(transient=NEVER_UP, churn=NEVER_UP, crash=NEVER_UP):
+def failing(transient=NEVER_UP, churn=NEVER_UP, crash=NEVER_UP, partition=NEVER_UP):
     """Build the outage processes in their order."""
-    return renewal(transient, churn, crash)
+    return renewal(transient, churn, crash, partition)
 
 
 def memoryless(up, down):
@@ -49,6 +49,7 @@ def world_knobs(width, present=None, **changes):
     here = jnp.arange(width) < (width if present is None else present)
     knobs = {
         "present": here, "online": jnp.ones(width, bool), "attacker": jnp.zeros(width, bool),
+        "cut": jnp.zeros(width, bool),
         "speed": ones, "up_bps": ones * jnp.inf, "down_bps": ones * jnp.inf, "delay_s": ones * 0,
         "loss": ones * 0, "jitter_s": ones * 0, "step_s": 1.0, "compute_noise": lognormal(0.1),
         "local_steps": 1.0, "overlap": False, "update_bits": 1e6, "dense_bits": 1e7,
