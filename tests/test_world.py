@@ -24,7 +24,7 @@ from helpers.worlds import (
     world_knobs,
 )
 
-from jaxwan.world.failures import LAWS, MOST_SPELLS
+from jaxwan.world.failures import LAWS, MOST_SPELLS, SLOW
 from jaxwan.world.run import carefree, run_worlds
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
