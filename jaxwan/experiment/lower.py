@@ -209,7 +209,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
     """Return the numbers of one world, NumPy, its fleet padded to `width`."""
     count, message, length = len(resolved.workers), sizes(resolved), budget(resolved)
     sigma, step_s = resolved.compute_sigma, resolved.scenario.step_s
-    floats = {
+    floats: dict[str, Any] = {
         name: _column(resolved, name, width, np.float32, pad)
         for name, pad in PADDING.items()
     }
