@@ -8,11 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxwan.core.families import member
+from jaxwan.learning.problems.cnn import CNN
 from jaxwan.learning.problems.mlp import MLP
 from jaxwan.learning.problems.problem import Layout, Problem
 from jaxwan.learning.problems.quadratic import QUADRATIC
+from jaxwan.learning.problems.resnet import RESNET
+from jaxwan.learning.problems.transformer import TRANSFORMER
 
-PROBLEMS: dict[str, Problem] = {"quadratic": QUADRATIC, "mlp": MLP}
+PROBLEMS: dict[str, Problem] = {
+    "quadratic": QUADRATIC,
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet": RESNET,
+    "transformer": TRANSFORMER,
+}
 
 
 def with_defaults(kind: str, static: dict[str, Any]) -> dict[str, Any]:

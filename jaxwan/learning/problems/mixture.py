@@ -8,6 +8,7 @@ coefficients; a feature vector is an image of one pixel with many channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,12 +21,18 @@ from jaxwan.core.families import Static
 from jaxwan.learning.problems import skew
 from jaxwan.learning.problems.problem import Knobs, Statics, Task
 
-MODES = 3
-HELD_OUT = 256
+BLOCK = 32  # held-out samples looked at together, so that they stay in the cache
+GRID = 4  # cosines along one edge of an image
 KNOBS = {"skew": skew.SKEW}
 STATIC = {
     "batch": Static(32, "samples in one gradient", low=1, high=65536),
+    "modes": Static(3, "Gaussians in each class", low=1, high=1024),
+    "held_out": Static(256, "held-out samples", low=1, high=65536),
     "separation": Static(4.0, "mean distance of the class centres from zero", low=0.0),
+}
+SMALLER = {"batch": 16, "modes": 1, "held_out": 128, "separation": 5.0}
+IMAGE_STATIC = {
+    name: fact._replace(default=SMALLER.get(name, fact.default)) for name, fact in STATIC.items()
 }
 Logits = Callable[[Statics, jax.Array, jax.Array], jax.Array]
 
@@ -76,12 +83,12 @@ def project(space: Space, x: jax.Array) -> jax.Array:
     return folded.reshape(x.shape[0], -1)
 
 
-def centres(space: Space, classes: int, separation: float) -> jax.Array:
+def centres(space: Space, classes: int, static: Statics) -> jax.Array:
     """Return the fixed centres `[class, mode, code]`, on average `separation` from zero."""
-    length = space.grid**2 * space.channels
+    length, modes = space.grid**2 * space.channels, static["modes"]
     key = keys.stream(keys.run_key(0), "mixture.centres")
-    flat = keys.normals(key, classes * MODES * length)
-    return separation / length**0.5 * flat.reshape(classes, MODES, length)
+    flat = keys.normals(key, classes * modes * length)
+    return static["separation"] / length**0.5 * flat.reshape(classes, modes, length)
 
 
 def sample(
@@ -106,12 +113,12 @@ def log_posterior(space: Space, middle: jax.Array, x: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(per_class, axis=1)
 
 
-def make_task(space: Space, classes: int, separation: float) -> dict[str, jax.Array]:
+def make_task(space: Space, classes: int, static: Statics) -> dict[str, jax.Array]:
     """Return the centres, an unskewed held-out set, and the Bayes cross-entropy on it."""
-    middle = centres(space, classes, separation)
+    middle = centres(space, classes, static)
     even = jnp.full(classes, 1.0 / classes)
     key = keys.stream(keys.run_key(0), "mixture.held_out")
-    held_out = sample(space, middle, even, key, HELD_OUT)
+    held_out = sample(space, middle, even, key, static["held_out"])
     best, _ = score(log_posterior(space, middle, held_out.x), held_out.label)
     return {"centres": middle, "x": held_out.x, "label": held_out.label, "floor": best}
 
@@ -144,8 +151,11 @@ def worker_gradient(
 def held_out_score(
     logits: Logits, static: Statics, task: Task, params: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return a classifier's cross-entropy and accuracy on the held-out set."""
-    return score(jax.nn.log_softmax(logits(static, params, task["x"])), task["label"])
+    """Return a classifier's cross-entropy and accuracy on the held-out set, block by block."""
+    block = math.gcd(task["label"].shape[0], BLOCK)
+    x = task["x"].reshape(-1, block, task["x"].shape[1])
+    outputs = jax.lax.map(lambda part: jax.nn.log_softmax(logits(static, params, part)), x)
+    return score(outputs.reshape(-1, outputs.shape[-1]), task["label"])
 
 
 def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:

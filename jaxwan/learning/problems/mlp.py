@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 
 from jaxwan.core.families import Static
@@ -12,7 +14,7 @@ from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Ta
 def tensors(static: Statics) -> list[flat.Tensor]:
     """Describe weights and biases, layer by layer."""
     widths, found = static["widths"], []
-    for index, shape in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, shape in enumerate(itertools.pairwise(widths)):
         last = index == len(widths) - 2
         found += [flat.readout(*shape) if last else flat.he(*shape), flat.zeros(shape[1])]
     return found
@@ -30,7 +32,7 @@ def space(static: Statics) -> mixture.Space:
 
 def make_task(static: Statics) -> dict[str, jax.Array]:
     """Return the mixture that fits the first and last width."""
-    return mixture.make_task(space(static), static["widths"][-1], static["separation"])
+    return mixture.make_task(space(static), static["widths"][-1], static)
 
 
 def init(static: Statics, task: Task, key: jax.Array) -> jax.Array:
@@ -52,9 +54,7 @@ def gradient(
     static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
 ) -> jax.Array:
     """Return the gradient on one fresh batch."""
-    return mixture.worker_gradient(
-        logits, space(static), static, knobs, task, params, key, worker
-    )
+    return mixture.worker_gradient(logits, space(static), static, knobs, task, params, key, worker)
 
 
 def evaluate(
