@@ -23,6 +23,12 @@ _HOME = {
     "ATTACKS": "jaxwan.learning.attacks",
     "PROBLEMS": "jaxwan.learning.problems",
     "STRATEGIES": "jaxwan.experiment.strategies",
+    "SimulationTestHarness": "jaxwan.harness",
+    "ResultsStore": "jaxwan.harness",
+    "ResultsAnalyzer": "jaxwan.harness",
+    "get_scenario": "jaxwan.harness",
+    "get_challenge": "jaxwan.harness",
+    "recommended_settings": "jaxwan.harness",
 }
 
 

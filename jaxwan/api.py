@@ -23,6 +23,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.fanout import leaves
 from jaxwan.experiment.resolve import resolve_and_warn
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep, check_seeds
@@ -62,6 +63,14 @@ def _progress(title: str, show: bool) -> Iterator[Report | None]:
         yield report
 
 
+def _differences(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """Return of each experiment the settings, by dotted name, that are not the same in all."""
+    tables = [leaves(experiment.model_dump()) for experiment in experiments]
+    names = dict.fromkeys(name for table in tables for name in table)
+    varied = [name for name in names if len({str(table.get(name)) for table in tables}) > 1]
+    return [{name: table[name] for name in varied if name in table} for table in tables]
+
+
 def simulate(
     experiments: Experiment | Sequence[Experiment],
     seeds: int | Sequence[int] = 32,
@@ -86,7 +95,8 @@ def simulate(
         wanted = check_seeds(seeds if isinstance(seeds, int) else list(seeds))
     except InputError as error:
         raise error.at("seeds") from None
-    found = [resolve_and_warn(experiment) for experiment in own]
+    told_apart = zip(own, _differences(own), strict=True)
+    found = [resolve_and_warn(experiment, labels) for experiment, labels in told_apart]
     warnings = list(dict.fromkeys(text for _, told in found for text in told))
     job = plan_job([resolved for resolved, _ in found], wanted)
     with _progress("simulating", progress) as report:

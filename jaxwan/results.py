@@ -106,6 +106,12 @@ class Results:
         order = self.frame["config_id"].unique()
         return counts.drop(columns="", errors="ignore").reindex(order)
 
+    def compare(self, by: str, metric: str, confidence: float = 0.95) -> pd.DataFrame:
+        """Compare the levels of one setting pair by pair on the same seeds."""
+        from jaxwan.analysis.compare import compare
+
+        return compare(self.frame, by, metric, confidence)
+
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw loss against time, or throughput where nothing was learned, as a PNG."""
         from jaxwan.analysis.plots import loss_versus_time

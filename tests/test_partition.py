@@ -17,7 +17,8 @@ def world(protocol, ends, **changes):
     """Run four workers of 1 s a step without noise, the last two cut off from 10 s to 30 s."""
     knobs = world_knobs(
         4, delay_s=np.full(4, 0.01, np.float32), compute_noise=(1.0, 0.0, 0.0),
-        outages=failing(partition=ONCE), cut=np.arange(4) >= 2, cycle_ends=ends, ticks=ends, **changes,
+        outages=failing(partition=ONCE), cut=np.arange(4) >= 2,
+        cycle_ends=ends, ticks=ends, **changes,
     )  # fmt: skip
     slots = 4 if protocol == "barrier" else 1
     plan = WorldPlan(protocol, "ideal", 4, slots, ends)
