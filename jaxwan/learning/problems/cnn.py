@@ -14,8 +14,14 @@ KERNEL = 3
 
 
 def flattened(static: Statics) -> int:
-    """Return the features that the last pool leaves."""
+    """Return the features that the last pool leaves.
+
+    Raises:
+        ValueError: for images that cannot be halved once a convolution.
+    """
     pools = len(static["channels"]) - 1
+    if static["side"] % 2**pools:
+        raise ValueError(f"{static['side']} pixels cannot be halved {pools} times")
     return (static["side"] // 2**pools) ** 2 * static["channels"][-1]
 
 
@@ -36,7 +42,7 @@ def layout(static: Statics) -> Layout:
 
 def space(static: Statics) -> mixture.Space:
     """Return the images that fit the first convolution."""
-    return mixture.Space(static["side"], static["channels"][0], mixture.GRID)
+    return mixture.images(static["side"], static["channels"][0])
 
 
 def make_task(static: Statics) -> dict[str, jax.Array]:

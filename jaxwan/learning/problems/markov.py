@@ -27,6 +27,20 @@ STATIC = {
 }
 
 
+def topic_size(static: Statics) -> int:
+    """Return the tokens of each topic.
+
+    Raises:
+        ValueError: for a vocabulary that is no multiple of the topics, or topics below the branch.
+    """
+    topics, vocabulary, branch = static["topics"], static["vocabulary"], static["branch"]
+    if vocabulary % topics or vocabulary // topics < branch:
+        raise ValueError(
+            f"vocabulary {vocabulary} must split into {topics} topics of at least {branch} tokens"
+        )
+    return vocabulary // topics
+
+
 def jump_weights(branch: int) -> jax.Array:
     """Return the probabilities `[branch]` of the offsets: halving, and summing to one."""
     weight = 2.0 ** -jnp.arange(branch, dtype=jnp.float32)
@@ -40,7 +54,7 @@ def sample(
 
     Returns tokens `[sequence, context + 1]` and the jumps `[sequence, context]` between them.
     """
-    length, size = static["context"], static["vocabulary"] // static["topics"]
+    length, size = static["context"], topic_size(static)
     word = keys.words(key, count * (length + 2))
     topic = skew.classes_of(weights, word[:count])
     start = (word[count : 2 * count] % jnp.uint32(size)).astype(jnp.int32)
@@ -53,12 +67,7 @@ def sample(
 def make_task(static: Statics) -> dict[str, jax.Array]:
     """Return the language, held-out sequences without skew, and its cross-entropy on them."""
     topics, vocabulary = static["topics"], static["vocabulary"]
-    size = vocabulary // topics
-    if size * topics != vocabulary or size < static["branch"]:
-        raise ValueError(
-            f"vocabulary {vocabulary} must be a multiple of {topics} topics, "
-            f"each of at least {static['branch']} tokens (the branch)"
-        )
+    size = topic_size(static)
     key = keys.stream(keys.run_key(0), "markov")
     spelling = jnp.argsort(keys.words(keys.address(key, 0), vocabulary))
     order = keys.words(keys.address(key, 1), vocabulary).reshape(topics, size)

@@ -50,6 +50,11 @@ class Space(NamedTuple):
         return self.side**2 * self.channels
 
 
+def images(side: int, channels: int) -> Space:
+    """Return the space of images with smooth centres."""
+    return Space(side, channels, min(GRID, side))
+
+
 class Batch(NamedTuple):
     """Samples and their classes."""
 

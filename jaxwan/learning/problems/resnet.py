@@ -58,7 +58,7 @@ def layout(static: Statics) -> Layout:
 
 def space(static: Statics) -> mixture.Space:
     """Return the images that fit the stem."""
-    return mixture.Space(static["side"], static["channels"], mixture.GRID)
+    return mixture.images(static["side"], static["channels"])
 
 
 def make_task(static: Statics) -> dict[str, jax.Array]:

@@ -37,7 +37,14 @@ def tensors(static: Statics) -> list[flat.Tensor]:
 
 
 def layout(static: Statics) -> Layout:
-    """Return the shapes: embeddings, then layer by layer."""
+    """Return the shapes: embeddings, then layer by layer.
+
+    Raises:
+        ValueError: for heads that do not divide the width, or an uneven vocabulary.
+    """
+    markov.topic_size(static)
+    if static["width"] % static["heads"]:
+        raise ValueError(f"{static['heads']} heads do not divide the width {static['width']}")
     return flat.shapes(tensors(static))
 
 
