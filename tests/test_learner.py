@@ -123,6 +123,16 @@ def test_lost_contributions_change_nothing():
     assert loss[0] != loss[1]
 
 
+def test_jit_equals_eager():
+    plan, knobs = quadratic(
+        workers=2, slots=1, stale=True, ticks=3, lr=0.1, dim=8, points=1, noise=0.5
+    )
+    plan = LearnPlan(**{**vars(plan), "compressor": "int8", "feedback": True})
+    compiled = train(plan, knobs, round_robin(3, 2))
+    with jax.disable_jit():
+        assert np.allclose(compiled, train(plan, knobs, round_robin(3, 2)), rtol=1e-5)
+
+
 def test_learner_agrees_with_a_plain_numpy_twin():
     """Three workers, five event ticks of two slots, top-k with memory, one wipe, one rejection."""
     dim, lr, ratio = 8, 0.1, 0.25
