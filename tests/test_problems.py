@@ -172,6 +172,22 @@ def test_the_floor_is_the_cross_entropy_of_the_exact_posterior(kind: str) -> Non
     assert wanted > 0.01
 
 
+def test_samples_stand_around_every_centre_of_their_class_with_unit_variance() -> None:
+    _, static, task, _ = small("mlp")
+    count, middle = 12_000, 20 * task["centres"]
+    classes, modes, length = middle.shape
+    even = jnp.full(classes, 1 / classes)
+    batch = mixture.sample(mlp.space(static), middle, even, keys.run_key(8), count)
+    gap = np.asarray(batch.x)[:, None] - np.asarray(middle).reshape(1, -1, length)
+    nearest = np.argmin((gap**2).sum(axis=2), axis=1)
+    assert np.array_equal(nearest // modes, batch.label)
+    share, cells = np.bincount(nearest, minlength=classes * modes) / count, classes * modes
+    assert np.all(np.abs(share - 1 / cells) < 4 * np.sqrt((1 - 1 / cells) / cells / count))
+    noise = gap[np.arange(count), nearest]
+    assert abs(noise.mean()) < 3.5 / np.sqrt(noise.size)
+    assert abs(noise.var() - 1) < 3.5 * np.sqrt(2 / noise.size)
+
+
 def test_the_basis_is_orthonormal_and_the_centres_are_smooth() -> None:
     basis = mixture.cosines(8, 4)
     np.testing.assert_allclose(basis.T @ basis, np.eye(4), atol=1e-6)
