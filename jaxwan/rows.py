@@ -9,6 +9,14 @@ import pandas as pd
 
 from jaxwan.columns import IDENTITY, typed
 from jaxwan.engine import Output
+from jaxwan.experiment.devices import (
+    EGRESS_USD_PER_GB,
+    GIGABYTE,
+    NETWORK_J_PER_BYTE,
+    device,
+    fits,
+    memory_bytes,
+)
 from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, local_steps, run_id, sizes
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.world.run import FAILURE_NAMES
@@ -25,11 +33,14 @@ class Facts(NamedTuple):
     resolved: Resolved
     config_id: str
     sizes: Sizes
+    memory_bytes: float
+    fits: bool
 
 
 def facts_of(index: int, resolved: Resolved) -> Facts:
     """Work out what the rows of a configuration share."""
-    return Facts(index, resolved, config_id(resolved), sizes(resolved))
+    own = config_id(resolved), sizes(resolved), memory_bytes(resolved), fits(resolved)
+    return Facts(index, resolved, *own)
 
 
 def _seconds(instant: Any) -> np.ndarray:
@@ -204,9 +215,40 @@ def _verdict(facts: list[Facts], columns: dict[str, Any], out: Output) -> dict[s
     return {"success": success, "failed_criteria": reasons, "status": states}
 
 
-def _resources(count: int) -> dict[str, Any]:
-    unknown = dict.fromkeys(("energy_j", "cost_usd", "memory_peak_bytes"), np.full(count, np.nan))
-    return unknown | {"memory_fits": pd.array([pd.NA] * count, dtype="boolean")}
+def _busy_share(facts: list[Facts], out: Output) -> np.ndarray:
+    """Share the time spent computing among workers `[run, worker]`, by cycles over speed."""
+    arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
+    weight = np.zeros_like(arrivals)
+    for run, f in enumerate(facts):
+        speeds = [worker.speed for worker in f.resolved.workers]
+        weight[run, : len(speeds)] = arrivals[run, : len(speeds)] / speeds
+    return _ratio(weight, weight.sum(axis=1, keepdims=True), 0.0)
+
+
+def _resources(facts: list[Facts], out: Output, columns: dict[str, Any]) -> dict[str, Any]:
+    """Return energy, cost and memory by the figures of each worker's device."""
+    up_s = np.asarray(out.outcome.up_s, np.float64)
+    width = up_s.shape[1]
+
+    def per_worker(name: str) -> np.ndarray:
+        table = np.zeros((len(facts), width))
+        for run, f in enumerate(facts):
+            own = [getattr(device(worker.device), name) for worker in f.resolved.workers]
+            table[run, : len(own)] = own
+        return table
+
+    busy_s = _seconds(out.outcome.totals.busy)[:, None] * _busy_share(facts, out)
+    idle_s = np.maximum(up_s - busy_s, 0.0)
+    moved = columns["bytes_sent"] + columns["bytes_received"]
+    watts, rest, price = (per_worker(name) for name in ("busy_w", "idle_w", "usd_per_hour"))
+    machines = np.sum(busy_s * watts + idle_s * rest, axis=1)
+    hours = np.sum(up_s * price, axis=1) / 3600.0
+    return {
+        "energy_j": machines + moved * NETWORK_J_PER_BYTE,
+        "cost_usd": hours + moved / GIGABYTE * EGRESS_USD_PER_GB,
+        "memory_peak_bytes": np.array([f.memory_bytes for f in facts], np.float64),
+        "memory_fits": pd.array([f.fits for f in facts], dtype="boolean"),
+    }
 
 
 def rows(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame:
@@ -218,8 +260,8 @@ def rows(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame:
         **_failures(facts, out),
         **_workers(facts, out),
         **_learning(facts, out),
-        **_resources(len(facts)),
     }
+    columns |= _resources(facts, out, columns)
     verdict = _verdict(facts, columns, out)
     return typed(pd.DataFrame({**_identity(facts, seeds), **columns, **verdict, **_swept(facts)}))
 

@@ -81,6 +81,15 @@ def evaluate(
     return mixture.held_out_score(logits, static, task, params)
 
 
+def activations(static: Statics) -> int:
+    """Return the image, each convolution before and after its pool, and the dense layers."""
+    side, total = static["side"], static["side"] ** 2 * static["channels"][0]
+    for width in static["channels"][1:]:
+        total += side**2 * width + (side // 2) ** 2 * width
+        side //= 2
+    return total + static["hidden"] + static["classes"]
+
+
 CNN = Problem(
     summary="Convolutions with pools and a dense head on Gaussian-mixture images.",
     paper="LeCun et al. 1998; sizes as the suite's CIFAR-10 model",
@@ -98,4 +107,5 @@ CNN = Problem(
     gradient=gradient,
     evaluate=evaluate,
     floor=mixture.floor,
+    activations=activations,
 )

@@ -64,6 +64,11 @@ def evaluate(
     return mixture.held_out_score(logits, static, task, params)
 
 
+def activations(static: Statics) -> int:
+    """Return the inputs and every layer's outputs."""
+    return sum(static["widths"])
+
+
 MLP = Problem(
     summary="Multi-layer perceptron with relu on Gaussian-mixture vectors.",
     paper="Rumelhart et al. 1986; sizes as the suite's MNIST model",
@@ -76,4 +81,5 @@ MLP = Problem(
     gradient=gradient,
     evaluate=evaluate,
     floor=mixture.floor,
+    activations=activations,
 )

@@ -23,7 +23,8 @@ class Problem(NamedTuple):
     draws the first parameters; `gradient(static, knobs, task, params, key, worker)` one worker's
     stochastic gradient, whose data is addressed by `key [2]`; `evaluate(static, knobs, task,
     params)` returns the held-out (loss, accuracy); `floor(static, knobs, task)` is the held-out
-    loss that no model can beat.
+    loss that no model can beat; `activations(static)` counts the values that one sample's forward
+    pass leaves for the backward pass, nothing recomputed.
     """
 
     summary: str
@@ -36,3 +37,4 @@ class Problem(NamedTuple):
     gradient: Callable[[Statics, Knobs, Task, jax.Array, jax.Array, jax.Array], jax.Array]
     evaluate: Callable[[Statics, Knobs, Task, jax.Array], tuple[jax.Array, jax.Array]]
     floor: Callable[[Statics, Knobs, Task], jax.Array]
+    activations: Callable[[Statics], int]

@@ -52,6 +52,11 @@ def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
     return jnp.float32(0.0)
 
 
+def activations(static: Statics) -> int:
+    """Return 0: the gradient needs the parameters only."""
+    return 0
+
+
 QUADRATIC = Problem(
     summary="Quadratic with a power-law spectrum, white gradient noise, shifted worker optima.",
     paper="Zhang et al. 2019, Which algorithmic choices matter at which batch sizes?",
@@ -68,4 +73,5 @@ QUADRATIC = Problem(
     gradient=gradient,
     evaluate=evaluate,
     floor=floor,
+    activations=activations,
 )

@@ -105,6 +105,19 @@ def evaluate(
     return mixture.held_out_score(logits, static, task, params)
 
 
+def activations(static: Statics) -> int:
+    """Return the image and, of every convolution, its output before and after normalisation."""
+    side, width = static["side"], static["widths"][0]
+    total = side**2 * static["channels"]
+    side = -(-side // 2) if static["stem"] > 3 else side
+    total += 2 * side**2 * width
+    side = -(-side // 2) if static["stem"] > 3 else side
+    for block in blocks(static):
+        side = -(-side // block.stride)
+        total += (4 + 2 * block.projects) * side**2 * block.fan_out
+    return total + width + static["classes"]
+
+
 RESNET = Problem(
     summary="Residual network with batch statistics on Gaussian-mixture images.",
     paper="He et al. 2016, Deep residual learning for image recognition",
@@ -124,4 +137,5 @@ RESNET = Problem(
     gradient=gradient,
     evaluate=evaluate,
     floor=mixture.floor,
+    activations=activations,
 )

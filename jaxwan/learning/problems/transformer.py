@@ -133,6 +133,16 @@ def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
     return task["floor"]
 
 
+def activations(static: Statics) -> int:
+    """Return the values a sequence leaves: 17 widths a token and layer, two maps a head, logits.
+
+    Korthikanti et al. 2022, "Reducing activation recomputation", equation 1, in values.
+    """
+    length, layers = static["context"], static["layers"]
+    per_layer = 17 * length * static["width"] + 2 * static["heads"] * length**2
+    return layers * per_layer + 2 * length * static["vocabulary"]
+
+
 TRANSFORMER = Problem(
     summary="Decoder-only transformer on a synthetic Markov language.",
     paper="Vaswani et al. 2017; Radford et al. 2019",
@@ -149,4 +159,5 @@ TRANSFORMER = Problem(
     gradient=gradient,
     evaluate=evaluate,
     floor=floor,
+    activations=activations,
 )
