@@ -119,7 +119,6 @@ def test_a_vmapped_row_is_a_single_run_and_jit_is_eager(kind: str) -> None:
         assert a.dtype == b.dtype == jnp.float32
         np.testing.assert_allclose(a[1], b, rtol=2e-4, atol=2e-5)
     assert np.isfinite(wide[0]).all()
-    assert np.isfinite(wide[1][0]).all()
     assert not np.allclose(wide[0][0], wide[0][1])
 
 
@@ -279,7 +278,8 @@ def test_the_resnet_equals_library_convolutions_and_batch_statistics(stem: int) 
     inner = layer(jax.nn.relu(layer(x, 3, 2)), 3)
     x = jax.nn.relu(inner + layer(x, 1, 2))
     wanted = x.mean(axis=(1, 2)) @ next(piece) + next(piece)[None]
-    np.testing.assert_allclose(resnet.logits(static, params, rows), wanted, rtol=1e-3, atol=1e-4)
+    found = jax.jit(lambda params, rows: resnet.logits(static, params, rows))(params, rows)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def layer_normal(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -330,8 +330,7 @@ def test_skew_is_dirichlet_over_workers_and_none_is_even() -> None:
     found = weights_of(1 / alpha, workers)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
     variance = (1 / classes) * (1 - 1 / classes) / (classes * alpha + 1)
-    error = np.sqrt(variance / workers)
-    assert np.all(np.abs(found.mean(axis=0) - 1 / classes) < 3.5 * error)
+    assert np.all(np.abs(found.mean(axis=0) - 1 / classes) < 3.5 * np.sqrt(variance / workers))
     assert found.var(axis=0).mean() == pytest.approx(variance, rel=0.1)
     assert np.all(weights_of(0.0, 3) == np.float32(0.1))
     assert weights_of(1e4, 200).max(axis=1).mean() > 0.98
@@ -345,12 +344,10 @@ def test_adding_a_worker_changes_nobody_elses_classes() -> None:
 def test_labels_and_topics_follow_the_workers_weights() -> None:
     _, static, task, _ = small("cnn")
     count, weights = 20_000, weights_of(2.0, 3, 4)[1]
-    even, own = np.full(4, 0.25), weights
-    for chances in (even, own):
-        batch = mixture.sample(
-            cnn.space(static), task["centres"], jnp.asarray(chances, jnp.float32),
-            keys.run_key(1), count,
-        )  # fmt: skip
+    draw, space = jax.jit(mixture.sample, static_argnums=(0, 4)), cnn.space(static)
+    for chances in (np.full(4, 0.25), weights):
+        share = jnp.asarray(chances, jnp.float32)
+        batch = draw(space, task["centres"], share, keys.run_key(1), count)
         seen = np.bincount(batch.label, minlength=4) / count
         assert np.all(np.abs(seen - chances) < 4 * np.sqrt(chances * (1 - chances) / count) + 1e-6)
     _, static, task, _ = small("transformer")
