@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rich.text import Text
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fanout import leaves
 from jaxwan.experiment.resolve import resolve_and_warn
+from jaxwan.experiment.schema import plain
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep, check_seeds
 from jaxwan.results import Results
@@ -89,10 +90,12 @@ def simulate(
         >>> jw.simulate(jw.Experiment(scenario="simple", challenge="baseline"), seeds=8, steps=20)
     """
     own = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    if not own or not all(isinstance(experiment, Experiment) for experiment in own):
+        raise InputError("expected an Experiment or a list of at least one", "experiments")
     if steps is not None:
         own = [experiment.replace(steps=steps) for experiment in own]
     try:
-        wanted = check_seeds(seeds if isinstance(seeds, int) else list(seeds))
+        wanted = check_seeds(list(seeds) if isinstance(seeds, Iterable) else plain(seeds))
     except InputError as error:
         raise error.at("seeds") from None
     told_apart = zip(own, _differences(own), strict=True)
@@ -119,7 +122,10 @@ def run(
         InputError: for a bad sweep, or a folder that holds another one; nothing is written.
     """
     own = sweep if isinstance(sweep, Sweep) else Sweep.from_toml(Path(sweep))
-    experiments, warnings = own.resolve()
+    try:
+        experiments, warnings = own.resolve()
+    except InputError as error:
+        raise (error if own.base is None else InputError(f"{own.name}.toml: {error}")) from None
     job = plan_job(experiments, own.seeds)
     with _progress(own.name, progress) as report:
         if out is None:
@@ -127,7 +133,7 @@ def run(
             return Results(frame, curves, question=own.question, warnings=warnings)
         try:
             store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
+            run_in_store(job, store, report)
         except ValueError as error:
             raise InputError(str(error)) from None
-        run_in_store(job, store, report)
     return Results.load(out)

@@ -388,8 +388,8 @@ def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit code 2."""
     try:
         app()
-    except InputError as error:
-        err.print(f"[red]error[/] {escape(str(error))}")
+    except (InputError, OSError) as error:
+        err.print(f"[red]error[/] {escape(' '.join(str(error).split()))}")
         raise SystemExit(2) from None
 
 

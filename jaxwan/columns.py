@@ -106,8 +106,8 @@ COLUMNS: dict[str, Column] = {
     **_group(
         "workers",
         "list<float>",
-        worker_contributions="contributions each worker submitted",
-        worker_acceptance_rate="accepted over submitted, per worker",
+        worker_contributions="contributions that arrived, per worker",
+        worker_acceptance_rate="accepted over arrived, per worker",
     ),
     **_group(
         "learning",

@@ -220,7 +220,8 @@ def _busy_share(facts: list[Facts], out: Output) -> np.ndarray:
     arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
     weight = np.zeros_like(arrivals)
     for run, f in enumerate(facts):
-        speeds = [worker.speed for worker in f.resolved.workers]
+        slow = {"cpu": f.resolved.scenario.cpu_slowdown}
+        speeds = [own.speed / slow.get(own.device, 1.0) for own in f.resolved.workers]
         weight[run, : len(speeds)] = arrivals[run, : len(speeds)] / speeds
     return _ratio(weight, weight.sum(axis=1, keepdims=True), 0.0)
 

@@ -53,17 +53,21 @@ class Job(NamedTuple):
     def manifest(self, sweep: dict[str, Any], question: str, warnings: list[str]) -> dict[str, Any]:
         """Return what the store must know to resume."""
         return {
-            "sweep": sweep,
+            "sweep": {**sweep, "configurations": [config_id(own) for own in self.experiments]},
             "question": question,
             "warnings": warnings,
             "programs": len(self.programs),
             "runs": len(self.experiments) * len(self.seeds),
-            "chunks": [
-                {"name": chunk.name, "program": chunk.program, "runs": chunk.wanted,
-                 "shape": len(chunk.seed)}
-                for chunk in self.chunks
-            ],
-        }  # fmt: skip
+            "chunks": self.chunk_list(),
+        }
+
+    def chunk_list(self) -> list[dict[str, Any]]:
+        """Name every chunk and its shape, as the manifest keeps them."""
+        return [
+            {"name": chunk.name, "program": chunk.program, "runs": chunk.wanted,
+             "shape": len(chunk.seed)}
+            for chunk in self.chunks
+        ]  # fmt: skip
 
 
 def distinct(experiments: Sequence[Resolved]) -> list[Resolved]:
@@ -78,7 +82,7 @@ def plan_job(experiments: Sequence[Resolved], seeds: Sequence[int]) -> Job:
     """Lay a sweep out: programs, and chunks of one shape each."""
     engine.use_all_cores()
     own, devices = distinct(experiments), engine.device_count()
-    found = work.programs(own, len(seeds), devices)
+    found = work.programs(own, len(seeds))
     return Job(own, tuple(seeds), found, work.chunks(found, own, tuple(seeds)), devices)
 
 
@@ -162,6 +166,10 @@ def run_in_memory(job: Job, report: Report | None = None) -> tuple[pd.DataFrame,
 
 def run_in_store(job: Job, store: Store, report: Report | None = None) -> None:
     """Run the chunks that the store lacks and write each as it finishes."""
+    if store.manifest["chunks"] != job.chunk_list():
+        raise ValueError(
+            f"{store.path} was begun with other chunks, by another version; choose a fresh folder"
+        )
     present = store.done()
     pending = [chunk for chunk in job.chunks if chunk.name not in present]
     for part in execute(job, pending, report):

@@ -19,6 +19,7 @@ CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
 WIDEST_BLOCK = 16
 LEARNING_CHUNK = 64  # runs; small enough that two devices share the work evenly
 TIMING_CHUNK = 1024
+SHARES = 2  # chunks that even a small sweep is cut into, so that two cores have work
 TICK_ROOM_BYTES = 2**28  # for the recorded ticks of a chunk
 SLOT_BYTES = 64  # of one slot's record, twin and copy included
 
@@ -55,20 +56,20 @@ def block_width(plan: LearnPlan | None) -> int:
     return min(WIDEST_BLOCK, _power_of_two(CACHE_BYTES / (4 * dim * copies)))
 
 
-def chunk_runs(own: Group, wanted: int, devices: int) -> int:
-    """Return how many runs a chunk of a program holds."""
+def chunk_runs(own: Group, wanted: int) -> int:
+    """Return how many runs a chunk of a program holds, whatever machine runs it."""
     most = TIMING_CHUNK if own.learn is None else LEARNING_CHUNK
     per_run = own.world.ticks * own.world.slots * SLOT_BYTES
     fits = _power_of_two(TICK_ROOM_BYTES / per_run)
-    enough = 2 * _power_of_two(max(1.0, wanted / devices - 1.0)) if wanted > devices else 1
+    enough = 2 * _power_of_two(wanted / SHARES - 1.0) if wanted > SHARES else 1
     return max(min(most, fits, enough), 1)
 
 
-def programs(experiments: list[Resolved], seeds: int, devices: int) -> list[Program]:
+def programs(experiments: list[Resolved], seeds: int) -> list[Program]:
     """Return the programs of a sweep, each with the shape of its chunks."""
     found = []
     for own in group(experiments):
-        runs = chunk_runs(own, len(own.members) * seeds, devices)
+        runs = chunk_runs(own, len(own.members) * seeds)
         block = min(block_width(own.learn), runs)
         points = experiments[own.members[0]].eval_points
         place = {config: row for row, config in enumerate(own.members)}

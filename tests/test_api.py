@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 
 import jaxwan as jw
+from jaxwan import engine
 from jaxwan.api import simulate
 from jaxwan.columns import COLUMNS
+from jaxwan.store import Store, sweep_hash
+from jaxwan.sweep import plan_job, run_in_store
 
 STEPS = 6
 SEEDS = 3
@@ -130,3 +133,54 @@ def test_progress_ends_at_the_number_of_runs(timed):
     frame, _ = run_in_memory(plan_job(sweep.resolve()[0], sweep.seeds), told.append)
     assert (told[0].runs_done, told[-1].runs_done) == (0, len(frame))
     assert told[-1].runs_total == len(frame) == len(timed)
+
+
+def test_the_layout_of_a_sweep_does_not_depend_on_the_cores(monkeypatch):
+    experiments, _ = timing_sweep(seeds=200).resolve()
+    layouts = []
+    for devices in (1, 2, 7):
+        monkeypatch.setattr(engine, "device_count", lambda devices=devices: devices)
+        layouts.append(plan_job(experiments, range(200)).chunk_list())
+    assert layouts[0] == layouts[1] == layouts[2]
+    assert len(layouts[0]) > 1
+
+
+def test_a_changed_fleet_file_is_another_sweep(tmp_path):
+    fleet = tmp_path / "mine.toml"
+    hashes = []
+    for bandwidth in (1e6, 1e5):
+        fleet.write_text(f"[[worker]]\nbandwidth_bps = {bandwidth}\ncount = 2\n")
+        sweep = jw.Sweep(grid={"scenario": "simple", "challenge": str(fleet)})
+        job = plan_job(sweep.resolve()[0], (0,))
+        hashes.append(sweep_hash(job.manifest({"name": "mine"}, "", [])["sweep"]))
+    assert hashes[0] != hashes[1]
+
+
+def test_a_store_of_another_layout_is_refused(tmp_path):
+    experiments, _ = timing_sweep().resolve()
+    job = plan_job(experiments, (0, 1))
+    manifest = job.manifest({}, "", [])
+    manifest["chunks"] = [*manifest["chunks"][:-1], {"name": "p9", "runs": 1, "shape": 1}]
+    store = Store.open(tmp_path / "out", manifest)
+    with pytest.raises(ValueError, match="other chunks"):
+        run_in_store(job, store)
+
+
+@pytest.mark.parametrize(("experiments", "seeds"), [([], 2), ("baseline", 2), (None, 2.5)])
+def test_what_is_no_experiment_or_seed_is_refused(experiments, seeds):
+    own = jw.Experiment(scenario="simple", challenge="baseline")
+    with pytest.raises(jw.InputError):
+        simulate(own if experiments is None else experiments, seeds=seeds)
+
+
+def test_a_wrong_network_in_a_fleet_file_is_named_with_its_place(tmp_path):
+    fleet = tmp_path / "mine.toml"
+    fleet.write_text("[[worker]]\nnetwork = 'typcal_wan'\n")
+    with pytest.raises(jw.InputError, match=r"mine\.toml: worker\[0\]\.network: .*typical_wan"):
+        simulate(jw.Experiment(scenario="simple", challenge=str(fleet)), seeds=1)
+
+
+def test_more_cycles_than_a_counter_holds_are_refused():
+    long = jw.Experiment(scenario="simple", challenge="baseline", steps=9_999_999_999)
+    with pytest.raises(jw.InputError, match="steps"):
+        simulate(long, seeds=1)

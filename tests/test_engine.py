@@ -137,7 +137,7 @@ def test_no_gradient_for_padded_slots():
                    workers=count, steps=4)
         for count in (2, 9)
     )  # fmt: skip
-    found = work.programs([resolve(few), resolve(many)], 1, 1)
+    found = work.programs([resolve(few), resolve(many)], 1)
     assert [program.plan.world.workers for program in found] == [9]
     alone = simulate_runs(few, seeds=2).frame["loss_final"]
     beside = simulate_runs([few, many], seeds=2).frame["loss_final"][:2]

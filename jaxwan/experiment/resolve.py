@@ -23,6 +23,7 @@ from jaxwan.experiment.resolved import Choice, Resolved, Scenario, Worker
 from jaxwan.experiment.schema import as_choice
 from jaxwan.experiment.spec import Experiment, LinkTable
 
+MOST_CYCLES = 10**8  # workers x steps of one run
 LINK = ("up_bps", "down_bps", "delay_s", "loss", "jitter_s")
 
 
@@ -57,10 +58,13 @@ def worker_of(entry: WorkerEntry, name: str) -> Worker:
 def fleet_of(challenge: ChallengeEntry) -> list[Worker]:
     """Return the challenge's workers, in order."""
     fleet: list[Worker] = []
-    for entry in challenge.worker:
+    for number, entry in enumerate(challenge.worker):
         for copy in range(entry.count):
             own = entry.name and (entry.name if entry.count == 1 else f"{entry.name}-{copy}")
-            fleet.append(worker_of(entry, own or f"worker-{len(fleet)}"))
+            try:
+                fleet.append(worker_of(entry, own or f"worker-{len(fleet)}"))
+            except InputError as error:
+                raise error.at(f"worker[{number}].network") from None
     return fleet
 
 
@@ -85,7 +89,11 @@ def with_attackers(fleet: list[Worker], attackers: int | None) -> list[Worker]:
 
 def workers_of(experiment: Experiment, challenge: ChallengeEntry) -> tuple[Worker, ...]:
     """Return the fleet with the experiment's overrides."""
-    fleet = with_attackers(resized(fleet_of(challenge), experiment.workers), experiment.attackers)
+    try:
+        fleet = fleet_of(challenge)
+    except InputError as error:
+        raise InputError(f"{experiment.challenge}: {error}", "challenge") from None
+    fleet = with_attackers(resized(fleet, experiment.workers), experiment.attackers)
     network = link_of(load_network(experiment.network)) if experiment.network else {}
     changes: dict[str, Any] = network | link_of(experiment.link)
     compute = {"device": experiment.compute.device, "speed": experiment.compute.speed}
@@ -198,6 +206,11 @@ def resolve_and_warn(
     challenge = load_challenge(experiment.challenge)
     scenario = scenario_of(experiment.scenario, load_scenario(experiment.scenario))
     workers = workers_of(experiment, challenge)
+    steps = experiment.steps or challenge.criteria.min_steps
+    if steps * len(workers) > MOST_CYCLES:
+        raise InputError(
+            f"{steps} steps of {len(workers)} workers are more than {MOST_CYCLES}", "steps"
+        )
     chosen = {
         family: as_choice(picked(experiment, challenge, family), FAMILIES[family])
         for family in ("strategy", "compressor", "aggregator")
@@ -221,7 +234,7 @@ def resolve_and_warn(
         optimizer=optimizer_of(own, chosen["strategy"], scenario),
         transport=experiment.link.transport,
         compute_sigma=experiment.compute.sigma,
-        steps=experiment.steps or challenge.criteria.min_steps,
+        steps=steps,
         timing_only=experiment.timing_only,
         fidelity=experiment.fidelity,
         eval_points=experiment.learning.eval_points,

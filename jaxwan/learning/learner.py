@@ -174,7 +174,9 @@ def merge(
 ) -> Model:
     """Aggregate the updates `[slot, dim]` and take one optimizer step; nobody present, none."""
     if plan.attack:
-        attack_key = keys.typed(keys.address(keys.stream(key, "attack"), jnp.max(tick.cycle)))
+        stream = keys.stream(key, "attack")  # first slot and sum of cycles: never twice in a run
+        first = keys.address(stream, tick.worker[0], tick.cycle[0])
+        attack_key = keys.typed(keys.address(first, jnp.sum(tick.cycle)))
         attack = ATTACKS[plan.attack]
         updates = attack.corrupt(knobs.attack, attack_key, updates, tick.attacker, tick.weight)
     mean = AGGREGATORS[plan.aggregator].apply(knobs.aggregator, updates, tick.weight)

@@ -110,8 +110,7 @@ def _work(
 def _count(counts: Counts, round_: _Round, start: Instant) -> Counts:
     """Add one round to the counts."""
     ok, present, moved = round_.delivered, round_.takes_part, round_.moved
-    since = clock.since(round_.walk.end, jax.tree.map(lambda x: x[None], start))
-    upload = jnp.maximum(since - moved.download_s - round_.compute, moved.upload_s)
+    upload = clock.since(round_.walk.end, round_.walk.computed)
     zero = jnp.int32(0)
 
     def total(mask: jax.Array, values: jax.Array) -> jax.Array:

@@ -47,6 +47,7 @@ class Pending(NamedTuple):
     dense: jax.Array  # it fetched the dense model
     updates: jax.Array  # int32; or so many updates
     busy_s: jax.Array
+    computed: Instant  # when its computing ends
     latency_s: jax.Array
     transfer_s: jax.Array
     wire_up_s: jax.Array
@@ -78,8 +79,8 @@ def _idle(spells: jax.Array) -> Pending:
     no, zero, none = jnp.array(False), jnp.int32(0), jnp.float32(0)
     return Pending(
         lost=no, joining=~no, wiped=~no, cycle=jnp.int32(-1), version=zero, applied=zero, dense=no,
-        updates=zero, busy_s=none, latency_s=none, transfer_s=none, wire_up_s=none,
-        wire_down_s=none, spells=spells,
+        updates=zero, busy_s=none, computed=clock.never(), latency_s=none, transfer_s=none,
+        wire_up_s=none, wire_down_s=none, spells=spells,
     )  # fmt: skip
 
 
@@ -179,15 +180,24 @@ def _start_cycle(
     luck = Luck(world.laws, worker.spell_key)
     work = (moved.download_s, compute, moved.upload_s)
     walked = walk(luck, done.spells, begin, work, lost=away)
-    latency_s = clock.since(walked.end, begin) - moved.download_s - compute
-    latency_s = jnp.maximum(latency_s, moved.upload_s)
+    latency_s = clock.since(walked.end, walked.computed)
     pending = Pending(
         lost=walked.lost, joining=away, wiped=walked.wiped, cycle=jnp.where(away, -1, cycle),
         version=start.version, applied=start.applied, dense=fetch.dense, updates=fetch.updates,
-        busy_s=walked.busy_s, latency_s=latency_s, transfer_s=moved.download_s + latency_s,
-        wire_up_s=moved.wire_up_s, wire_down_s=moved.wire_down_s, spells=walked.spells,
+        busy_s=walked.busy_s, computed=walked.computed, latency_s=latency_s,
+        transfer_s=moved.download_s + latency_s, wire_up_s=moved.wire_up_s,
+        wire_down_s=moved.wire_down_s, spells=walked.spells,
     )  # fmt: skip
     return walked.end, pending, walked.exhausted
+
+
+def in_flight_s(state: EventState) -> jax.Array:
+    """Return the seconds computed in cycles that the end of the run cut off."""
+    pending: Pending = jax.vmap(lambda packed: unpack(_PENDING, packed))(state.pending)
+    now = jax.tree.map(lambda x: x[None], state.now)
+    ahead = jnp.maximum(clock.since(pending.computed, now), 0.0)
+    done = jnp.clip(pending.busy_s - ahead, 0.0, pending.busy_s)
+    return jnp.sum(jnp.where(pending.joining, 0.0, done))
 
 
 def _slot(world: World, end: _End) -> Tick:

@@ -104,6 +104,7 @@ class Walk(NamedTuple):
     lost_at: Instant
     wiped: jax.Array
     busy_s: jax.Array  # time spent computing
+    computed: Instant  # when the computing ended, done or lost
     exhausted: jax.Array  # the loop bound was met
 
 
@@ -172,7 +173,14 @@ class _Progress:
     lost: jax.Array
     lost_at: Instant
     wiped: jax.Array
+    computed: Instant  # when the computing ended, if it has
     turns: jax.Array
+
+
+def _computed(progress: _Progress) -> Instant:
+    """Return when the computing ended, or will if nothing interrupts it."""
+    rest = progress.left[0] + progress.left[1]
+    return clock.choose(rest > 0, clock.add(progress.now, rest), progress.computed)
 
 
 def _finish(progress: _Progress) -> Instant:
@@ -240,6 +248,7 @@ def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress
         lost = lost | ((wipes | cut) & ahead)
     lost = lost & ~progress.lost
     gone = lost | progress.lost
+    computed = _computed(progress)
     return _Progress(
         spells=spells,
         now=clock.choose(struck, clock.latest_of(progress.now, end), progress.now),
@@ -249,6 +258,7 @@ def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress
         lost=gone,
         lost_at=clock.choose(lost, start, progress.lost_at),
         wiped=progress.wiped | wipes,
+        computed=clock.choose(lost & clock.is_before(start, computed), start, computed),
         turns=progress.turns + 1,
     )
 
@@ -275,7 +285,7 @@ def walk(
     false, gone = jnp.array(False), jnp.asarray(lost)
     left = jnp.where(gone, 0.0, jnp.stack(work))
     progress = _Progress(
-        spells, begin, left, false, jnp.float32(0), gone, clock.never(), false, jnp.int32(0)
+        spells, begin, left, false, jnp.float32(0), gone, clock.never(), false, begin, jnp.int32(0)
     )
 
     def settle(progress: _Progress) -> _Progress:
@@ -289,6 +299,7 @@ def walk(
         lost_at=progress.lost_at,
         wiped=progress.wiped,
         busy_s=progress.busy_s + progress.left[1],
+        computed=_computed(progress),
         exhausted=progress.turns >= MOST_SPELLS,
     )
 

@@ -24,11 +24,12 @@ class Protocol(NamedTuple):
     begin: Any
     tick: Any
     warmup: Callable[[WorldPlan], int]
+    in_flight_s: Callable[[Any], jax.Array]  # seconds computed in cycles cut off by the end
 
 
 PROTOCOLS = {
-    "barrier": Protocol(barrier.begin, barrier.tick, lambda plan: 0),
-    "events": Protocol(events.begin, events.tick, events.warmup),
+    "barrier": Protocol(barrier.begin, barrier.tick, lambda plan: 0, lambda state: jnp.float32(0)),
+    "events": Protocol(events.begin, events.tick, events.warmup, events.in_flight_s),
 }
 
 
@@ -73,7 +74,9 @@ def run_worlds(
     most = jnp.minimum(jnp.max(knobs.ticks), plan.ticks)
     first = -protocol.warmup(plan)
     state, moments = jax.lax.fori_loop(first, most, body, (state, room))
-    outcome = jax.vmap(conclude)(world, state.now, state.version, state.counts, state.status)
+    cut_off = jax.vmap(protocol.in_flight_s)(state)
+    finish = jax.vmap(conclude)
+    outcome = finish(world, state.now, state.version, state.counts, cut_off, state.status)
     return moments, outcome
 
 

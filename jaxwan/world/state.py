@@ -171,9 +171,19 @@ def totals_of(counts: Counts) -> Totals:
 
 
 def conclude(
-    world: World, now: Instant, version: jax.Array, counts: Counts, status: jax.Array
+    world: World,
+    now: Instant,
+    version: jax.Array,
+    counts: Counts,
+    in_flight_s: jax.Array,
+    status: jax.Array,
 ) -> Outcome:
-    """Replay the failures until the end of the run and close the books."""
+    """Replay the failures until the end of the run and close the books.
+
+    `in_flight_s` is what was computed in cycles that the end cut off.
+    """
+    cut_off = jnp.zeros(len(SECONDS)).at[SECONDS.index("busy")].set(in_flight_s)
+    counts = counts._replace(seconds=clock.add(counts.seconds, cut_off))
 
     def replay(own: jax.Array, first: jax.Array) -> History:
         return history(Luck(world.laws, own), first, now)

@@ -128,6 +128,7 @@ class Worker:
         """Carry one cycle through the outages: download, compute, upload."""
         left = [after(0, facts[part]) for part in ("download_s", "work", "upload_s")]
         now, lost, started, wiped, lost_at, busy = begin, False, False, False, None, 0
+        computed = begin
         while min(now + sum(left), NEVER) < NEVER:
             process = self.next_outage()
             spell = self.outages[process]
@@ -137,6 +138,7 @@ class Worker:
             self.pass_outage(process)
             wiped |= WIPES[process]
             if not lost:
+                computed = now + left[0] + left[1] if left[0] + left[1] else computed
                 span = max(start - now, 0)
                 for part in range(3):
                     used = min(span, left[part])
@@ -150,9 +152,12 @@ class Worker:
                     lost = WIPES[process] and not resume and start > now
                 if lost:
                     lost_at, left = start, [0, 0, 0]
+                    computed = min(computed, start)
             now = max(now, end)
         busy += left[1]
-        return {"end": min(now + sum(left), NEVER), "lost": lost, "lost_at": lost_at,
+        computed = now + left[0] + left[1] if left[0] + left[1] else computed
+        return {"computed": computed,
+                "end": min(now + sum(left), NEVER), "lost": lost, "lost_at": lost_at,
                 "wiped": wiped, "busy": busy / FRACTION}  # fmt: skip
 
 
@@ -169,9 +174,8 @@ class Books:
         self.counts["dense_fetches"] += facts["dense"]
         self.counts["missed_updates"] += facts["updates"]
 
-    def arrival(self, worker, facts, begin, fate):
-        latency = (fate["end"] - begin) / FRACTION - facts["download_s"] - facts["work"]
-        latency = max(latency, facts["upload_s"])
+    def arrival(self, worker, facts, fate):
+        latency = (fate["end"] - fate["computed"]) / FRACTION
         self.sums["latency"] += latency
         self.sums["transfer"] += latency + facts["download_s"]
         self.sums["on_wire_up"] += facts["up"]
@@ -203,7 +207,7 @@ def events(knobs, seed, slots, ticks):
         facts = worker.costs(begin, applied)
         fate = worker.live(begin, facts, resume=True)
         worker.version, worker.seen = version, applied
-        pending[worker.index] = (worker, facts, begin, fate, False)
+        pending[worker.index] = (worker, facts, fate, False)
         heapq.heappush(heap, (fate["end"], worker.index))
 
     for worker in workers:
@@ -213,7 +217,7 @@ def events(knobs, seed, slots, ticks):
             wiped = worker.wait(0)
             worker.cycle = -1
             fate = {"end": worker.ready, "lost": True, "wiped": wiped}
-            pending[worker.index] = (worker, None, 0, fate, True)
+            pending[worker.index] = (worker, None, fate, True)
             heapq.heappush(heap, (worker.ready, worker.index))
     record, now = [], 0
     for _ in range(min(ticks, int(knobs.ticks))):
@@ -225,7 +229,7 @@ def events(knobs, seed, slots, ticks):
             accepted = False
             if not over:
                 now, index = heapq.heappop(heap)
-                worker, facts, begin, fate, joining = pending[index]
+                worker, facts, fate, joining = pending[index]
                 age = version - worker.version
                 if not joining:
                     ends += 1
@@ -233,7 +237,7 @@ def events(knobs, seed, slots, ticks):
                     books.sums["busy"] += fate["busy"]
                     books.counts["lost"] += fate["lost"]
                 if not fate["lost"]:
-                    books.arrival(index, facts, begin, fate)
+                    books.arrival(index, facts, fate)
                     accepted = age <= knobs.max_staleness
                     books.counts["rejected"] += not accepted
                 if accepted:
@@ -248,6 +252,10 @@ def events(knobs, seed, slots, ticks):
                 worker.stranger = fate["wiped"]
                 start(worker, now)
         record.append((tick, now, version))
+    for _, _, fate, joining in pending.values():
+        if not joining:
+            ahead = max(fate["computed"] - now, 0) / FRACTION
+            books.sums["busy"] += max(fate["busy"] - ahead, 0)
     return record, books, version, status
 
 
@@ -280,7 +288,7 @@ def barrier(knobs, seed, ticks):
             books.sums["busy"] += fate["busy"]
             books.counts["lost"] += fate["lost"]
             if not fate["lost"]:
-                books.arrival(worker.index, facts, begin, fate)
+                books.arrival(worker.index, facts, fate)
                 books.accept(worker.index)
             tick.append((worker.index, worker.cycle, 0, not fate["lost"], None))
             worker.cycle += 1
