@@ -386,10 +386,13 @@ register(app)
 
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit code 2."""
+    usage: Any = typer.BadParameter.__mro__[1]
     try:
-        app()
-    except (InputError, OSError) as error:
-        err.print(f"[red]error[/] {escape(' '.join(str(error).split()))}")
+        raise SystemExit(app(standalone_mode=False) or 0)
+    except (InputError, OSError, usage) as error:
+        text = error.format_message() if isinstance(error, usage) else str(error)
+        if text and len(sys.argv) > 1:
+            err.print(f"[red]error[/] {escape(' '.join(text.split()))}", soft_wrap=True)
         raise SystemExit(2) from None
 
 

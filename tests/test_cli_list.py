@@ -132,3 +132,16 @@ def test_a_wrong_file_is_one_line_and_exit_code_2(jaxwan, tmp_path, case):
     assert code == 2
     assert len(error.strip().splitlines()) == 1
     assert wanted in error
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [(["run", "--seeds", "abc"], "--seeds"), (["run", "--bogus"], "--bogus")]
+)
+def test_a_wrong_option_is_one_line(words, named, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["jaxwan", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    told = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert len(told) == 1
+    assert named in told[0]
