@@ -1,0 +1,1 @@
+"""The model beside the truth: measurements, published tables and closed forms."""
