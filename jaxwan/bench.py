@@ -98,7 +98,7 @@ def world_of(model: Model, runs: int) -> tuple[WorldPlan, WorldKnobs]:
     noise = (math.exp(-0.5 * model.sigma**2), 0.0, model.sigma)
     knobs = WorldKnobs(
         present=jnp.ones(n, bool), online=jnp.ones(n, bool), cut=jnp.zeros(n, bool),
-        attacker=jnp.zeros(n, bool),
+        attacker=jnp.zeros(n, bool), onset_s=jnp.float32(0),
         speed=every, up_bps=every * model.bandwidth_bps, down_bps=every * model.bandwidth_bps,
         delay_s=every * model.delay_s, loss=every * 0, jitter_s=every * model.jitter_s,
         step_s=jnp.float32(model.step_s), compute_noise=DurationKnobs(*map(jnp.float32, noise)),

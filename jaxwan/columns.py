@@ -93,7 +93,7 @@ COLUMNS: dict[str, Column] = {
         failures_crash="workers that stopped for good",
         failures_transient="outages a worker came back from",
         failures_slowdown="slowdown episodes",
-        failures_byzantine="workers under an attacker's control",
+        failures_byzantine="workers that attacked before the end",
         failures_partition="network partitions",
         failures_churn="departures that ended a session",
     ),

@@ -141,9 +141,11 @@ def _contributions(out: Output) -> dict[str, Any]:
 def _failures(facts: list[Facts], out: Output) -> dict[str, Any]:
     counts = np.sum(out.outcome.failures, axis=1)
     kinds = {f"failures_{name}": counts[:, i] for i, name in enumerate(FAILURE_NAMES)}
-    kinds["failures_byzantine"] = np.array(
+    attackers = np.array(
         [sum(w.attacker for w in f.resolved.workers) if f.resolved.attack else 0 for f in facts]
     )
+    onset_s = np.array([f.resolved.failures.onset_s for f in facts])
+    kinds["failures_byzantine"] = np.where(_seconds(out.outcome.now) >= onset_s, attackers, 0)
     apart = FAILURE_NAMES.index("partition")  # one partition cuts many workers
     kinds["failures_partition"] = np.max(out.outcome.failures[:, :, apart], axis=1)
     return {"failures": sum(kinds.values()), **kinds}

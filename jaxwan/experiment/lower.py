@@ -219,6 +219,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
         present=np.arange(width) < count,
         online=_column(resolved, "online", width, bool, True),
         attacker=_column(resolved, "attacker", width, bool, False) & attacks,
+        onset_s=_f32(resolved.failures.onset_s),
         cut=_cut(resolved, width),
         speed=_speeds(resolved, width),
         step_s=_f32(step_s),

@@ -67,6 +67,23 @@ class Partition(Process):
     )
 
 
+class Byzantine(Settings):
+    """From when on the attackers attack; before it they are honest."""
+
+    onset_s: Annotated[float, Range(0.0)] | None = Field(
+        default=None, description="seconds from the start; 0 unless told"
+    )
+    onset_steps: Annotated[float, Range(0.0)] | None = Field(
+        default=None, description="reference steps from the start"
+    )
+
+    @model_validator(mode="after")
+    def one_onset(self) -> Byzantine:
+        if self.onset_s is not None and self.onset_steps is not None:
+            raise InputError("onset_s and onset_steps say the same thing; give only one")
+        return self
+
+
 def off(value: Any) -> Any:
     """Read the word "none" as None, which TOML cannot write."""
     return None if value == "none" else value
@@ -80,6 +97,7 @@ class FailureTable(Settings):
     churn: Annotated[Process | None, BeforeValidator(off)] = None
     slowdown: Annotated[Slowdown | None, BeforeValidator(off)] = None
     partition: Annotated[Partition | None, BeforeValidator(off)] = None
+    byzantine: Byzantine | None = Field(default=None, description="when the attack begins")
 
 
 def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -143,6 +161,12 @@ def chosen(base: FailureTable, top: FailureTable, name: str) -> dict[str, Any] |
     return None if over is None else merged(own or {}, over)
 
 
+def onset_s(base: FailureTable, top: FailureTable, step_s: float) -> float:
+    """Return when the attack begins: as the experiment says, else the challenge, else at once."""
+    stated = top.byzantine or base.byzantine or Byzantine()
+    return (stated.onset_s or 0.0) + (stated.onset_steps or 0.0) * step_s
+
+
 def failures_of(base: FailureTable, top: FailureTable, step_s: float) -> Failures:
     """Return the failures of a challenge with the experiment's own laid over them."""
     found: dict[str, Any] = {}
@@ -155,4 +179,4 @@ def failures_of(base: FailureTable, top: FailureTable, step_s: float) -> Failure
         found["slowdown_factor"] = values.pop("factor", found.get("slowdown_factor", 1.0))
         found["cut_share"] = values.pop("share", found.get("cut_share", 0.5))
         found[name] = renewal(values, step_s, f"failures.{name}")
-    return Failures(**found)
+    return Failures(**found, onset_s=onset_s(base, top, step_s))

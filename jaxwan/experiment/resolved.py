@@ -64,6 +64,7 @@ class Failures:
     slowdown_factor: float = 1.0
     partition: Renewal | None = None
     cut_share: float = 0.5  # of the fleet, its last workers
+    onset_s: float = 0.0  # attackers are honest until then
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from jaxwan.world.state import (
     Moment,
     Worker,
     World,
+    attacking,
     count,
     no_counts,
 )
@@ -173,7 +174,7 @@ def tick(
         cycle=state.cycle,
         base_age=jnp.zeros(n, jnp.int32),
         weight=(round_.delivered & live).astype(jnp.float32),
-        attacker=knobs.attacker,
+        attacker=knobs.attacker & attacking(knobs, walked.end),
         fresh=fresh & live,
         fetched=takes_part & live,
     )

@@ -30,6 +30,7 @@ from jaxwan.world.state import (
     Moment,
     Worker,
     World,
+    attacking,
     count,
     no_counts,
 )
@@ -208,7 +209,7 @@ def _slot(world: World, end: _End) -> Tick:
         cycle=end.done.cycle,
         base_age=end.age,
         weight=end.accepted.astype(jnp.float32),
-        attacker=row(world.knobs.attacker, end.worker) & real,
+        attacker=row(world.knobs.attacker, end.worker) & real & attacking(world.knobs, end.at),
         fresh=end.done.wiped & real,
         fetched=real,
     )

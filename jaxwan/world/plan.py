@@ -29,6 +29,7 @@ class WorldKnobs:
     present: jax.Array  # bool [worker]; False pads the fleet to the plan's width
     online: jax.Array  # bool [worker]; online at time zero
     attacker: jax.Array  # bool [worker]
+    onset_s: jax.Array  # attackers are honest until then
     cut: jax.Array  # bool [worker]; on the far side of a network partition
     speed: jax.Array  # [worker]; relative to the reference device
     up_bps: jax.Array  # [worker]

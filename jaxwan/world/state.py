@@ -120,6 +120,11 @@ def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
     return World(knobs, laws, workers, jax.vmap(pack)(workers), first)
 
 
+def attacking(knobs: WorldKnobs, at: Instant) -> jax.Array:
+    """Tell which contributions that arrive at these instants come after the attack's onset."""
+    return ~clock.is_before(at, clock.add(clock.start_of_time(at.seconds.shape), knobs.onset_s))
+
+
 class Counts(NamedTuple):
     """Totals as they are added up: one vector a kind."""
 

@@ -49,6 +49,7 @@ def world_knobs(width, present=None, **changes):
     here = jnp.arange(width) < (width if present is None else present)
     knobs = {
         "present": here, "online": jnp.ones(width, bool), "attacker": jnp.zeros(width, bool),
+        "onset_s": 0.0,
         "cut": jnp.zeros(width, bool),
         "speed": ones, "up_bps": ones * jnp.inf, "down_bps": ones * jnp.inf, "delay_s": ones * 0,
         "loss": ones * 0, "jitter_s": ones * 0, "step_s": 1.0, "compute_noise": lognormal(0.1),
