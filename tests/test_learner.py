@@ -262,17 +262,24 @@ def test_baseline_more_than_halves_the_excess_loss_and_memory_makes_top_k_work()
     assert m + 2.1 * m_error < f - 2.1 * f_error
 
 
+ROBUST = (
+    "median", {"kind": "trimmed_mean", "trim_ratio": 2 / 7}, {"kind": "krum", "f": 2},
+    {"kind": "multi_krum", "f": 2}, "geometric_median",
+)  # fmt: skip
+
+
 def test_two_sign_flippers_of_seven_break_the_mean_only():
     runs = [
         Experiment(scenario="simple", challenge="baseline", steps=100, strategy="sync",
                    compressor="none", workers=7, attackers=2, aggregator=aggregator,
                    attack={"kind": "sign_flip", "scale": 4.0})
-        for aggregator in ("mean", "median", {"kind": "trimmed_mean", "trim_ratio": 2 / 7})
+        for aggregator in ("mean", *ROBUST)
     ]  # fmt: skip
     frame = simulate(runs, seeds=8).frame
-    mean, median, trimmed = (part for _, part in frame.groupby("config_index"))
+    mean, *others = (part for _, part in frame.groupby("config_index"))
     assert (mean["status"] == "diverged").all()
-    for robust in (median, trimmed):
+    assert len(others) == len(ROBUST)
+    for robust in others:
         start = robust["loss_initial"] - robust["loss_floor"]
         assert ((robust["loss_final"] - robust["loss_floor"]) < 0.7 * start).all()
         assert (robust["status"] == "ok").all()

@@ -1,0 +1,46 @@
+"""What the documents show works as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxwan.api import simulate
+from jaxwan.experiment.spec import Experiment
+from jaxwan.experiment.sweepfile import Sweep
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"```toml\n# (\S+\.toml)\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Write every named TOML block of the page on extending into an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((DOCS / "extending.md").read_text(encoding="utf-8"))
+    for name, text in blocks:
+        Path(name).write_text(text, encoding="utf-8")
+    return [name for name, _ in blocks]
+
+
+def test_own_scenario_and_challenge_run_as_the_page_says(files):
+    assert files == ["keywords.toml", "clinics.toml", "question.toml"]
+    own = Experiment(scenario="keywords.toml", challenge="clinics.toml")
+    frame = simulate(own, seeds=2, steps=6).frame
+    assert (frame["scenario"] == "keywords").all()
+    assert (frame["challenge"] == "clinics").all()
+    assert (frame["status"] == "ok").all()
+    weights = 1960 * 512 + 512 + 512 * 256 + 256 + 256 * 12 + 12
+    kept = round(0.05 * weights)
+    bitmap = weights / 8 + 4 * kept  # shorter than an index each
+    assert (abs(frame["bytes_sent"] / frame["submitted"] / bitmap - 1) < 1e-4).all()
+
+
+def test_the_sweep_file_of_the_page_fans_out(files):
+    sweep = Sweep.from_toml("question.toml")
+    experiments, warnings = sweep.resolve()
+    assert len(experiments) == 6
+    assert not warnings
+    assert sweep.question == "Which compressor suits the clinics?"
+    timed = [experiment.replace(timing_only=True) for experiment, _ in sweep.expand()]
+    assert set(simulate(timed, seeds=2).frame["status"]) == {"ok"}
