@@ -16,6 +16,7 @@ FLOORS = {
     "jaxwan.core": 0,
     "jaxwan.stats": 0,
     "jaxwan.columns": 0,
+    "jaxwan.utilization": 0,
     "jaxwan.world": 1,
     "jaxwan.learning": 1,
     "jaxwan.experiment": 2,
@@ -37,7 +38,7 @@ FLOORS = {
     "jaxwan.harness": 7,
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
-WITHOUT_JAX = ("jaxwan.stats", "jaxwan.analysis", "jaxwan.columns")
+WITHOUT_JAX = ("jaxwan.stats", "jaxwan.analysis", "jaxwan.columns", "jaxwan.utilization")
 COMPILERS = {"jaxwan.engine", "jaxwan.bench"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
