@@ -113,9 +113,17 @@ class Results:
         return compare(self.frame, by, metric, confidence)
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw loss against time, or throughput where nothing was learned, as a PNG."""
-        from jaxwan.analysis.plots import loss_versus_time
+        """Draw loss against time, or throughput where nothing was learned, as a PNG.
 
+        A number swept over many values is drawn as the horizontal axis instead.
+        """
+        from jaxwan.analysis.axis import long_axis
+        from jaxwan.analysis.plots import loss_versus_time
+        from jaxwan.analysis.response_plot import response_curves
+
+        over = long_axis(self.frame) if len(self.frame) else None
+        if over is not None:
+            return response_curves(self.frame, over, path, title=self.question)
         return loss_versus_time(self.curves, self.frame, path, title=self.question)
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -42,6 +42,16 @@ def percent(share: float, digits: int = 0) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
+def rate(bits_per_second: float) -> str:
+    """Write a data rate in the unit that keeps it above one."""
+    if not math.isfinite(bits_per_second):
+        return number(bits_per_second)
+    for size, name in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
+        if abs(bits_per_second) >= size:
+            return f"{bits_per_second / size:.4g} {name}"
+    return f"{bits_per_second:.4g} bit/s"
+
+
 def duration_unit(seconds: float) -> tuple[float, str]:
     """Choose the unit, as seconds and name, in which a duration is easy to read."""
     size = abs(seconds)

@@ -12,7 +12,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.analysis.humane import duration, duration_spread, number, percent, spread
+from jaxwan.analysis.axis import thinned
+from jaxwan.analysis.humane import duration, duration_spread, number, percent, rate, spread
 from jaxwan.columns import IDENTITY, records, varying
 
 Row = Mapping[Any, Any]
@@ -147,6 +148,7 @@ def render_summary(summary: pd.DataFrame, title: str | None = None) -> SummaryTa
     Each figure has its interval under it, at the confidence the summary was made with.
     """
     identity = _identity(summary)
+    summary, thinning = thinned(summary, identity)
     differing = varying(summary, identity) if len(summary) > 1 else _given(_HEADLINE, identity)
     cells = [cell for cell in CELLS if _shown(summary, cell)] + _other_cells(summary)
     rows = summary.to_dict("records")
@@ -155,7 +157,8 @@ def render_summary(summary: pd.DataFrame, title: str | None = None) -> SummaryTa
         repeated = bool(lines) and place == lines[-1].place
         figures = [cell.render(row, cell.metric) for cell in cells]
         lines.append(Line(place, settings, repeated, figures))
-    return SummaryTable(title, cells, lines, _notes(summary, identity, differing, cells))
+    notes = _notes(summary, identity, differing, cells) + ([thinning] if thinning else [])
+    return SummaryTable(title, cells, lines, notes)
 
 
 def render_reasons(counts: pd.DataFrame, summary: pd.DataFrame) -> Text | None:
@@ -163,6 +166,7 @@ def render_reasons(counts: pd.DataFrame, summary: pd.DataFrame) -> Text | None:
 
     `counts` holds the runs that failed each criterion, indexed like the summary's `config_id`.
     """
+    summary, _ = thinned(summary, _identity(summary))
     rows = summary.to_dict("records")
     differing = varying(summary, _identity(summary)) if len(rows) > 1 else []
     lines = []
@@ -237,14 +241,20 @@ def _notes(
 
 def setting_names(row: Row, names: list[str]) -> str:
     """Join the settings of a row: family members by name alone, swept numbers with their field."""
-    pairs = [(name, _setting(row[name])) for name in names]
+    pairs = [(name, _measure(name, row[name])) for name in names]
     return " · ".join(_named(name, setting) for name, setting in pairs if setting != "–")
+
+
+def _measure(name: str, value: Any) -> str:
+    if name.endswith("_bps") and isinstance(value, int | float) and value == value:
+        return rate(float(value))
+    return _setting(value)
 
 
 def _named(name: str, setting: str) -> str:
     if setting == "none":
         return f"no {_header(name)}"
-    return setting if name in IDENTITY else f"{_header(name)} {setting}"
+    return setting if name in IDENTITY else f"{_header(name).removesuffix(' bps')} {setting}"
 
 
 def _given(wanted: tuple[str, ...], names: list[str]) -> list[str]:

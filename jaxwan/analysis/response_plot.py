@@ -1,0 +1,105 @@
+"""A picture over a long axis: what a swept number does to each configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxwan.analysis.axis import Axis
+from jaxwan.analysis.humane import duration_unit, rate
+from jaxwan.analysis.plots import COLORS, DASHES
+from jaxwan.analysis.tables import setting_names
+from jaxwan.columns import identity_columns, varying
+from jaxwan.stats.intervals import Interval, mean_interval, quantile_interval
+
+_WIDE = 30.0  # ratio of ends from which on an axis is logarithmic
+
+
+class _Panel(NamedTuple):
+    metric: str
+    title: str
+
+
+_LEARNED = (_Panel("time_to_target_s", "median time to the target loss"),
+            _Panel("loss_final", "median final loss"))  # fmt: skip
+_TIMED = (_Panel("throughput_ratio", "mean share of the free network's throughput"),
+          _Panel("time_s", "mean simulated time"))  # fmt: skip
+
+
+def response_curves(
+    frame: pd.DataFrame, over: Axis, path: str | os.PathLike[str], title: str = ""
+) -> Path:
+    """Draw two metrics against a swept number, one line with its 95 % interval per other setting.
+
+    Runs that never reach the target count as infinite: their line ends where half do not.
+    """
+    learned = frame["loss_final"].notna().any() and frame["reached"].any()
+    panels = _LEARNED if learned else _TIMED
+    figure = Figure(figsize=(10.4, 4.1), layout="constrained")
+    axes = figure.subplots(1, len(panels))
+    names = [name for name in varying(frame, identity_columns(frame)) if name != over.name]
+    parts = list(frame.groupby(names, sort=False, dropna=False)) if names else [((), frame)]
+    for axis, panel in zip(axes, panels, strict=True):
+        for place, (_, runs) in enumerate(parts):
+            label = setting_names(runs.iloc[0].to_dict(), names) or "all"
+            _draw(axis, panel, over, runs, place, label)
+        _finish(axis, panel, over)
+    axes[0].legend(frameon=False, fontsize=8)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(target, dpi=110, format="png")
+    return target
+
+
+def _center(panel: _Panel, runs: pd.DataFrame) -> Interval:
+    values = runs[panel.metric].to_numpy(np.float64)
+    if panel.title.startswith("mean"):
+        return mean_interval(values)
+    return quantile_interval(np.where(np.isnan(values), np.inf, values), 0.5)
+
+
+def _draw(
+    axis: Axes, panel: _Panel, over: Axis, runs: pd.DataFrame, place: int, label: str
+) -> None:
+    groups = list(runs.groupby(over.name, sort=True))
+    x = np.array([value for value, _ in groups], np.float64)
+    centers = [_center(panel, mine) for _, mine in groups]
+    middle, low, high = (
+        np.array([np.nan if np.isinf(each := float(getattr(c, side))) else each for c in centers])
+        for side in ("mean", "low", "high")
+    )
+    color = COLORS[place % len(COLORS)]
+    dashes = DASHES[place // len(COLORS) % len(DASHES)]
+    axis.plot(x, middle, color=color, ls=dashes, lw=1.7, label=label)
+    axis.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
+
+
+def _finish(axis: Axes, panel: _Panel, over: Axis) -> None:
+    if over.values[0] > 0 and over.values[-1] > _WIDE * over.values[0]:
+        axis.set_xscale("log")
+    drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axis.get_lines()])
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) and drawn.min() > 0 and drawn.max() > _WIDE * drawn.min():
+        axis.set_yscale("log")
+    unit = ""
+    if panel.metric.endswith("_s") and len(drawn):
+        length, unit = duration_unit(float(np.exp(np.log(drawn).mean())))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value / length:g}")
+    axis.set_title(panel.title + (f" ({unit})" if unit else ""), loc="left", fontsize=10)
+    axis.set_xlabel(over.name)
+    if over.name.endswith("_bps"):
+        axis.xaxis.set_major_formatter(lambda value, _: rate(value))
+        axis.tick_params(axis="x", labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(True, which="major", color="#e5e5e5", lw=0.6)
+    axis.set_axisbelow(True)
