@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.world.failures import PROCESSES, DurationKnobs, RenewalKnobs
+from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
 from jaxwan.world.state import Outcome
 
 TARGET_RATIO = 10.0
+STEADY = ("transient",)  # the processes of a plan whose runs never fail
 
 
 class Model(NamedTuple):
@@ -105,11 +106,11 @@ def world_of(model: Model, runs: int) -> tuple[WorldPlan, WorldKnobs]:
         local_steps=jnp.float32(1), overlap=jnp.array(False),
         update_bits=jnp.float32(model.update_bits), dense_bits=jnp.float32(model.dense_bits),
         max_staleness=jnp.int32(model.max_staleness), detection_s=jnp.float32(0),
-        cycle_ends=jnp.int32(ends), ticks=jnp.int32(ends), outages=steady(len(PROCESSES)),
+        cycle_ends=jnp.int32(ends), ticks=jnp.int32(ends), outages=steady(len(STEADY)),
         slowdown=steady(1),
         slowdown_factor=jnp.float32(1),
     )  # fmt: skip
-    plan = WorldPlan("events", "ideal", n, 1, ends)
+    plan = WorldPlan("events", "ideal", n, 1, ends, STEADY)
     return plan, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (runs, *leaf.shape)), knobs)
 
 

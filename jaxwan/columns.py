@@ -96,6 +96,8 @@ COLUMNS: dict[str, Column] = {
         failures_byzantine="workers that attacked before the end",
         failures_partition="network partitions",
         failures_churn="departures that ended a session",
+        failures_regional="outages of a whole region",
+        failures_replay="recorded outages that were replayed",
     ),
     **_group(
         "workers",

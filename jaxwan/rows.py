@@ -19,7 +19,7 @@ from jaxwan.experiment.devices import (
 )
 from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, local_steps, run_id, sizes
 from jaxwan.experiment.resolved import Resolved
-from jaxwan.world.run import FAILURE_NAMES
+from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
 DIVERGED = 10.0  # times the initial loss
@@ -138,15 +138,26 @@ def _contributions(out: Output) -> dict[str, Any]:
     }
 
 
+def _per_region(facts: list[Facts], out: Output) -> np.ndarray:
+    """Count regional outages once a region: all its workers share them."""
+    own = out.outcome.failures[:, :, FAILURES.index("regional")]
+    counts = []
+    for f, row in zip(facts, own, strict=True):
+        workers = zip(f.resolved.workers, row, strict=False)
+        counts.append(sum({worker.region: int(count) for worker, count in workers}.values()))
+    return np.array(counts)
+
+
 def _failures(facts: list[Facts], out: Output) -> dict[str, Any]:
     counts = np.sum(out.outcome.failures, axis=1)
-    kinds = {f"failures_{name}": counts[:, i] for i, name in enumerate(FAILURE_NAMES)}
+    kinds = {f"failures_{name}": counts[:, i] for i, name in enumerate(FAILURES)}
     attackers = np.array(
         [sum(w.attacker for w in f.resolved.workers) if f.resolved.attack else 0 for f in facts]
     )
     onset_s = np.array([f.resolved.failures.onset_s for f in facts])
     kinds["failures_byzantine"] = np.where(_seconds(out.outcome.now) >= onset_s, attackers, 0)
-    apart = FAILURE_NAMES.index("partition")  # one partition cuts many workers
+    kinds["failures_regional"] = _per_region(facts, out)
+    apart = FAILURES.index("partition")  # one partition cuts many workers
     kinds["failures_partition"] = np.max(out.outcome.failures[:, :, apart], axis=1)
     return {"failures": sum(kinds.values()), **kinds}
 

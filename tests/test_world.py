@@ -24,8 +24,10 @@ from helpers.worlds import (
     world_knobs,
 )
 
-from jaxwan.world.failures import LAWS, MOST_SPELLS, SLOW
+from jaxwan.world.durations import LAWS
+from jaxwan.world.failures import MOST_SPELLS
 from jaxwan.world.run import carefree, run_worlds
+from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
 WIDTH, TICKS = 4, 24
@@ -266,8 +268,8 @@ def test_failures_are_counted_to_the_end_of_the_run():
     begun = int(np.ceil((end - 3.0) / 4.0))
     dark = sum(min(4 * k + 4, end) - (4 * k + 3) for k in range(begun))
     np.testing.assert_array_equal(outcome.failures[0, :3, 0], begun)
-    np.testing.assert_array_equal(outcome.failures[0, :3, SLOW], begun)
-    np.testing.assert_array_equal(outcome.failures[0, :, 1:SLOW], 0)
+    np.testing.assert_array_equal(outcome.failures[0, :3, FAILURES.index("slowdown")], begun)
+    np.testing.assert_array_equal(outcome.failures[0, :, 1 : FAILURES.index("slowdown")], 0)
     np.testing.assert_array_equal(outcome.failures[0, 3], 0)
     np.testing.assert_allclose(outcome.up_s[0, :3], end - dark, rtol=1e-5)
     assert outcome.up_s[0, 3] == 0

@@ -14,7 +14,7 @@ from helpers.worlds import (
     world_knobs,
 )
 
-from jaxwan.world.failures import LAWS
+from jaxwan.world.durations import LAWS
 
 RUNS, ROUNDS, WIDE = 32, 100, 64
 FREE = {"update_bits": 0.0, "dense_bits": 0.0}

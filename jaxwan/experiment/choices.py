@@ -14,7 +14,7 @@ from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.optimizers import OPTIMIZERS
 from jaxwan.learning.problems import PROBLEMS
-from jaxwan.world.failures import LAWS
+from jaxwan.world.durations import LAWS
 from jaxwan.world.transport import TRANSPORTS
 
 Switch = Annotated[bool, Strict()]

@@ -12,14 +12,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxwan.core.pytrees import replace
 from jaxwan.core.units import BITS_PER_BYTE, FLOAT32_BITS
-from jaxwan.experiment.resolved import Choice, Renewal, Resolved
+from jaxwan.experiment.outages import (
+    failure_knobs,
+    intervals_of,
+    is_stationary,
+    may_start_down,
+    processes_of,
+)
+from jaxwan.experiment.resolved import Choice, Resolved
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
 from jaxwan.learning.problems import layout_of, with_defaults
 from jaxwan.learning.problems.flat import size
-from jaxwan.world.failures import LAWS, PROCESSES, SLOWDOWN, DurationKnobs, RenewalKnobs
+from jaxwan.world.durations import DurationKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 
 UNBOUNDED = 2**30  # a staleness nobody reaches
@@ -104,7 +112,8 @@ def budget(resolved: Resolved) -> Budget:
     if is_barrier(resolved):
         return Budget(cycles, cycles * workers)
     ends = cycles * workers
-    joins = sum(not worker.online for worker in resolved.workers)
+    late = may_start_down(resolved.failures)
+    joins = sum(late or not worker.online for worker in resolved.workers)
     return Budget(math.ceil((ends + joins) / resolved.buffer), ends)
 
 
@@ -157,29 +166,20 @@ def world_plan(resolved: Resolved, workers: int, ticks: int) -> WorldPlan:
     )
 
 
+def group_plan(members: Sequence[Resolved]) -> WorldPlan:
+    """Return the world's plan of experiments that share one, with room for each of them."""
+    width = max(len(resolved.workers) for resolved in members)
+    ticks = max(budget(resolved).ticks for resolved in members)
+    return replace(
+        world_plan(members[0], width, ticks),
+        processes=processes_of(members),
+        stationary=any(is_stationary(resolved.failures) for resolved in members),
+        intervals=intervals_of(members),
+    )
+
+
 def _f32(value: Any) -> np.ndarray:
     return np.asarray(value, np.float32)
-
-
-def _laws(processes: Sequence[Renewal | None], step_s: float, phase: str) -> DurationKnobs:
-    """Cast one phase ("up" or "down") of each process to its law's three numbers."""
-    rows = []
-    for process in processes:
-        if process is None:
-            rows.append((math.inf if phase == "up" else 1.0, 0.0, 0.0))
-            continue
-        unit = step_s if process.unit == "steps" else 1.0
-        mean = getattr(process, f"{phase}_mean") * unit
-        law = LAWS[getattr(process, f"{phase}_law")]
-        rows.append(law.cast(mean, getattr(process, f"{phase}_shape")))
-    scale, power, sigma = zip(*rows, strict=True)
-    return DurationKnobs(_f32(scale), _f32(power), _f32(sigma))  # type: ignore[arg-type]
-
-
-def _renewals(resolved: Resolved, names: Sequence[str]) -> RenewalKnobs:
-    processes = [getattr(resolved.failures, name) for name in names]
-    step_s = resolved.scenario.step_s
-    return RenewalKnobs(_laws(processes, step_s, "up"), _laws(processes, step_s, "down"))
 
 
 def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) -> np.ndarray:
@@ -205,8 +205,9 @@ def _strategy_knob(resolved: Resolved, name: str, absent: Any) -> Any:
     return absent if value is None else value
 
 
-def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
-    """Return the numbers of one world, NumPy, its fleet padded to `width`."""
+def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
+    """Return the numbers of one world, NumPy, in the shapes of its group's plan."""
+    width = plan.workers
     count, message, length = len(resolved.workers), sizes(resolved), budget(resolved)
     sigma, step_s = resolved.compute_sigma, resolved.scenario.step_s
     floats: dict[str, Any] = {
@@ -234,9 +235,7 @@ def world_knobs(resolved: Resolved, width: int) -> WorldKnobs:
         detection_s=_f32(detection * step_s),
         cycle_ends=np.asarray(length.cycle_ends, np.int32),
         ticks=np.asarray(length.ticks, np.int32),
-        outages=_renewals(resolved, PROCESSES),
-        slowdown=_renewals(resolved, SLOWDOWN),
-        slowdown_factor=_f32(resolved.failures.slowdown_factor),
+        **failure_knobs(resolved, plan, width),
     )
     return WorldKnobs(**floats, **values)
 
@@ -274,15 +273,14 @@ def group(experiments: Sequence[Resolved]) -> list[Group]:
     groups = []
     for members in families.values():
         own = [experiments[index] for index in members]
-        width = max(len(resolved.workers) for resolved in own)
-        ticks = max(budget(resolved).ticks for resolved in own)
-        plan = learn_plan(own[0], width)
+        world = group_plan(own)
+        plan = learn_plan(own[0], world.workers)
         groups.append(
             Group(
-                world=world_plan(own[0], width, ticks),
+                world=world,
                 learn=plan,
                 members=tuple(members),
-                world_knobs=_stack([world_knobs(resolved, width) for resolved in own]),
+                world_knobs=_stack([world_knobs(resolved, world) for resolved in own]),
                 learn_knobs=_stack([learn_knobs(resolved) for resolved in own]) if plan else None,
             )
         )

@@ -51,6 +51,15 @@ class Renewal:
     down_law: str = "deterministic"
     up_shape: float = 1.0
     down_shape: float = 1.0
+    start: str = "up"  # or "stationary"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Recorded outages (down_s, up_s) of each worker; the seed may shift who has whose."""
+
+    spells: tuple[tuple[tuple[float, float], ...], ...]
+    rotate: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class Failures:
     slowdown: Renewal | None = None
     slowdown_factor: float = 1.0
     partition: Renewal | None = None
+    regional: Renewal | None = None
+    replay: Replay | None = None
     cut_share: float = 0.5  # of the fleet, its last workers
     onset_s: float = 0.0  # attackers are honest until then
 

@@ -12,8 +12,9 @@ from jaxwan.core.clock import Instant
 from jaxwan.core.tick import Tick
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Fetch, Transfers, transfers, what_to_fetch
-from jaxwan.world.failures import Luck, Wait, Walk, await_up, slowed_at, walk
+from jaxwan.world.failures import Wait, Walk, await_up, walk
 from jaxwan.world.plan import WorldPlan
+from jaxwan.world.spells import Luck, slowed_at
 from jaxwan.world.state import (
     NO_WORKERS,
     OUTAGE_BOUND,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxwan.core import keys
-from jaxwan.world.failures import duration
+from jaxwan.world.durations import duration
 from jaxwan.world.plan import WorldKnobs
 
 

@@ -20,9 +20,10 @@ from jaxwan.core.pytrees import row
 from jaxwan.core.tick import Tick
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Transfers, transfers, what_to_fetch
-from jaxwan.world.failures import FAILURES, Luck, slowed_at, walk
+from jaxwan.world.failures import walk
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.rows import pack, unpack
+from jaxwan.world.spells import Luck, slowed_at
 from jaxwan.world.state import (
     NO_WORKERS,
     OUTAGE_BOUND,
@@ -85,7 +86,14 @@ def _idle(spells: jax.Array) -> Pending:
     )  # fmt: skip
 
 
-_PENDING = jax.eval_shape(_idle, jax.ShapeDtypeStruct((len(FAILURES), 5), jnp.int32))
+_NO_SPELLS = jax.eval_shape(_idle, jax.ShapeDtypeStruct((0, 5), jnp.int32))
+_FACTS = len(jax.tree.leaves(_NO_SPELLS)) - 1  # fields before the spells, one word each
+
+
+def _unpack(packed: jax.Array) -> Pending:
+    """Return the pending cycle that was packed."""
+    spells = jax.ShapeDtypeStruct(((packed.shape[0] - _FACTS) // 5, 5), jnp.int32)
+    return unpack(_NO_SPELLS._replace(spells=spells), packed)
 
 
 def begin(plan: WorldPlan, world: World) -> EventState:
@@ -127,7 +135,7 @@ def _next_end(plan: WorldPlan, knobs: WorldKnobs, state: EventState, slot: jax.A
     turn = (state.ticks + warmup(plan)) * plan.slots + slot
     worker = jnp.where(opens, jnp.minimum(turn, plan.workers - 1), clock.earliest(state.end))
     at, packed = row((state.end, state.pending), worker)
-    done = unpack(_PENDING, packed)
+    done = _unpack(packed)
     live = _goes_on(knobs, state) & ~clock.is_never(at) & (~opens | (turn < plan.workers))
     age = state.version - done.version
     arrives = live & ~done.lost & ~opens
@@ -183,7 +191,7 @@ def _start_cycle(
     walked = walk(luck, done.spells, begin, work, lost=away)
     latency_s = clock.since(walked.end, walked.computed)
     pending = Pending(
-        lost=walked.lost, joining=away, wiped=walked.wiped, cycle=jnp.where(away, -1, cycle),
+        lost=walked.lost, joining=away, wiped=walked.wiped | away, cycle=jnp.where(away, -1, cycle),
         version=start.version, applied=start.applied, dense=fetch.dense, updates=fetch.updates,
         busy_s=walked.busy_s, computed=walked.computed, latency_s=latency_s,
         transfer_s=moved.download_s + latency_s, wire_up_s=moved.wire_up_s,
@@ -194,7 +202,7 @@ def _start_cycle(
 
 def in_flight_s(state: EventState) -> jax.Array:
     """Return the seconds computed in cycles that the end of the run cut off."""
-    pending: Pending = jax.vmap(lambda packed: unpack(_PENDING, packed))(state.pending)
+    pending = jax.vmap(_unpack)(state.pending)
     now = jax.tree.map(lambda x: x[None], state.now)
     ahead = jnp.maximum(clock.since(pending.computed, now), 0.0)
     done = jnp.clip(pending.busy_s - ahead, 0.0, pending.busy_s)

@@ -1,98 +1,28 @@
-"""Failures as renewal processes in simulated time, per worker.
-
-Each process alternates up and down; its k-th outage is addressed by k, so it stays where it is
-whatever the protocol does. Four laws of duration share one formula,
-`scale * E**power * exp(sigma * N)` with E unit exponential and N standard normal.
-
-A spell is an outage or a slowdown episode: int32 `[5]`, start and end as instants and its number,
-in one row, so that a gather or a write moves it as a whole. A worker holds the current or next
-spell of each process, `[process, 5]`.
-"""
+"""What failures do: a cycle carried through a worker's spells, a wait, and the whole history."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwan.core import clock, keys
+from jaxwan.core import clock
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree, row
+from jaxwan.world.spells import (
+    PARTITION,
+    WIPES,
+    Luck,
+    ends,
+    pass_spell,
+    starts,
+)
 
-PROCESSES = ("transient", "churn", "crash", "partition")
-WIPES = (False, True, True, False)  # does the process wipe the worker's memory?
-PARTITION = PROCESSES.index("partition")  # cuts the link; the worker itself stays up
-SLOWDOWN = ("slowdown",)
-FAILURES = PROCESSES + SLOWDOWN
-SLOW = len(PROCESSES)  # the place of the slowdown episodes among a worker's spells
 MOST_SPELLS = 1 << 12  # bound of the spells in one cycle
 MOST_IN_A_RUN = 1 << 20
-
-
-class Law(NamedTuple):
-    """A law of durations: `cast(mean, shape)` gives (scale, power, sigma)."""
-
-    summary: str
-    cast: Callable[[float, float], tuple[float, float, float]]
-
-
-def cast_exponential(mean: float, shape: float) -> tuple[float, float, float]:
-    """Memoryless durations."""
-    return mean, 1.0, 0.0
-
-
-def cast_weibull(mean: float, shape: float) -> tuple[float, float, float]:
-    """Weibull durations with the given mean and shape."""
-    return mean / math.gamma(1.0 + 1.0 / shape), 1.0 / shape, 0.0
-
-
-def cast_lognormal(mean: float, shape: float) -> tuple[float, float, float]:
-    """Lognormal durations with the given mean and sigma = shape."""
-    return mean * math.exp(-0.5 * shape * shape), 0.0, shape
-
-
-def cast_deterministic(mean: float, shape: float) -> tuple[float, float, float]:
-    """Durations that all equal their mean."""
-    return mean, 0.0, 0.0
-
-
-LAWS = {
-    "exponential": Law("memoryless", cast_exponential),
-    "weibull": Law("Weibull; shape < 1 gives heavy tails", cast_weibull),
-    "lognormal": Law("lognormal; shape is sigma of the logarithm", cast_lognormal),
-    "deterministic": Law("always the mean", cast_deterministic),
-}
-
-
-@pytree
-class DurationKnobs:
-    """Parameters of one law of durations per process `[process]`; scale in seconds.
-
-    As compute noise they are scalars and the scale is a pure number.
-    """
-
-    scale: jax.Array
-    power: jax.Array
-    sigma: jax.Array
-
-
-@pytree
-class RenewalKnobs:
-    """Up and down laws of each process `[process]`."""
-
-    up: DurationKnobs
-    down: DurationKnobs
-
-
-class Luck(NamedTuple):
-    """What decides one worker's spells: the laws of all its processes, and their keys."""
-
-    laws: jax.Array  # [process, up or down, 3]; scale, power, sigma
-    key: jax.Array  # [process, 2]
 
 
 class Walk(NamedTuple):
@@ -106,61 +36,6 @@ class Walk(NamedTuple):
     busy_s: jax.Array  # time spent computing
     computed: Instant  # when the computing ended, done or lost
     exhausted: jax.Array  # the loop bound was met
-
-
-def duration(law: DurationKnobs, word: jax.Array) -> jax.Array:
-    """Draw durations in seconds, one uint32 word each; a law uses either E or N of that word."""
-    exponential = -jnp.log(keys.to_uniform(word))
-    spread = law.power * jnp.log(exponential) + law.sigma * keys.to_normal(word)
-    return jnp.where(jnp.isinf(law.scale), jnp.inf, law.scale * jnp.exp(spread))
-
-
-def laws_of(outages: RenewalKnobs, slowdown: RenewalKnobs) -> jax.Array:
-    """Return the laws of all processes `[process, up or down, 3]`, slowdown last."""
-
-    def side(first: DurationKnobs, last: DurationKnobs) -> jax.Array:
-        both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, last)
-        return jnp.stack([both.scale, both.power, both.sigma], axis=-1)
-
-    return jnp.stack([side(outages.up, slowdown.up), side(outages.down, slowdown.down)], axis=1)
-
-
-def _spell(luck: Luck, after: Instant, number: jax.Array, down_now: jax.Array) -> jax.Array:
-    """Draw spell `number` `[..., 5]`, which follows an end; `down_now` skips the time up."""
-    up, down = (DurationKnobs(*(luck.laws[..., side, i] for i in range(3))) for side in range(2))
-    up_word, down_word = keys.threefry(luck.key, number, jnp.uint32(0))
-    start = clock.add(after, jnp.where(down_now, 0.0, duration(up, up_word)))
-    end = clock.add(start, duration(down, down_word))
-    return jnp.stack([start.seconds, start.fraction, end.seconds, end.fraction, number], axis=-1)
-
-
-def first_spells(luck: Luck, down_now: jax.Array) -> jax.Array:
-    """Return spell 0 of each process `[process, 5]`; `down_now [process]` starts at time zero."""
-    number = jnp.zeros_like(down_now, dtype=jnp.int32)
-    return _spell(luck, clock.start_of_time(number.shape), number, down_now)
-
-
-def starts(spells: jax.Array) -> Instant:
-    """Return when spells `[..., 5]` start."""
-    return Instant(spells[..., 0], spells[..., 1])
-
-
-def ends(spells: jax.Array) -> Instant:
-    """Return when spells `[..., 5]` end."""
-    return Instant(spells[..., 2], spells[..., 3])
-
-
-def slowed_at(spells: jax.Array, now: Instant) -> jax.Array:
-    """Tell whether a worker whose spells are passed up to `now` is in a slowdown episode."""
-    return ~clock.is_before(now, starts(spells[SLOW]))
-
-
-def pass_spell(luck: Luck, spells: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the spells with that of one process replaced by its next one, and the old one."""
-    own, past = row((luck, spells), index)
-    following = _spell(own, ends(past), past[4] + 1, jnp.array(False))
-    hit = lax.iota(jnp.int32, spells.shape[0]) == index
-    return jnp.where(hit[:, None], following[None], spells), past
 
 
 @pytree
@@ -189,14 +64,26 @@ def _finish(progress: _Progress) -> Instant:
     return clock.add(progress.now, left[0] + left[1] + left[2])
 
 
-def _threats(progress: _Progress) -> Instant:
+def _wipes(names: tuple[str, ...], index: jax.Array) -> jax.Array:
+    """Tell whether a process, slowdown last, wipes the worker's memory."""
+    return row(jnp.array([*(name in WIPES for name in names), False]), index)
+
+
+def _is_cut(names: tuple[str, ...], index: jax.Array) -> jax.Array:
+    """Tell whether a process is the partition."""
+    return index == names.index(PARTITION) if PARTITION in names else jnp.zeros_like(index, bool)
+
+
+def _threats(names: tuple[str, ...], progress: _Progress) -> Instant:
     """Return from when on each process `[process]` would interrupt what is left of the work.
 
     A partition does not reach a worker that computes: it begins to matter when the upload is due,
     and not at all if it is over by then.
     """
-    start = starts(progress.spells[:SLOW])
-    far = progress.spells[PARTITION]
+    start = starts(progress.spells[:-1])
+    if PARTITION not in names:
+        return start
+    far = progress.spells[names.index(PARTITION)]
     cut, healed = starts(far), ends(far)
     left = progress.left
     computes_from = clock.add(progress.now, left[0])
@@ -207,34 +94,35 @@ def _threats(progress: _Progress) -> Instant:
     later = clock.choose(over, clock.never(), uploads_from)
     cut = clock.choose(computing, later, cut)
     cut = clock.choose(progress.lost, clock.never(), cut)
-    hit = lax.iota(jnp.int32, SLOW) == PARTITION
+    hit = _is_cut(names, lax.iota(jnp.int32, len(names)))
     return clock.choose(hit, jax.tree.map(lambda x: x[None], cut), start)
 
 
-def _struck(progress: _Progress) -> jax.Array:
+def _struck(names: tuple[str, ...], progress: _Progress) -> jax.Array:
     """Tell whether an outage comes before the work is done."""
-    first = clock.minimum(_threats(progress))
+    first = clock.minimum(_threats(names, progress))
     hit = clock.is_before(first, _finish(progress))
     return hit | (progress.lost & ~clock.is_before(progress.now, first))
 
 
-def _unsettled(progress: _Progress) -> jax.Array:
+def _unsettled(names: tuple[str, ...], progress: _Progress) -> jax.Array:
     """Tell whether a spell must be passed: an outage in the way, or an episode that is over."""
     finish = _finish(progress)
-    over = ~clock.is_before(finish, ends(progress.spells[SLOW]))
+    over = ~clock.is_before(finish, ends(progress.spells[-1]))
     ahead = ~clock.is_never(finish) & (progress.turns < MOST_SPELLS)
-    return (_struck(progress) | over) & ahead
+    return (_struck(names, progress) | over) & ahead
 
 
 def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress:
     """Pass one spell. In an outage transfers pause, and the compute in flight is lost."""
-    struck, threats = _struck(progress), _threats(progress)
+    names = luck.laws.names
+    struck, threats = _struck(names, progress), _threats(names, progress)
     worst = clock.earliest(threats)
-    index = jnp.where(struck, worst, SLOW)
+    index = jnp.where(struck, worst, len(names))
     spells, past = pass_spell(luck, progress.spells, index)
     start, end = row(threats, worst), ends(past)
-    cut = index == PARTITION
-    wipes = struck & row(jnp.array((*WIPES, False)), index)
+    cut = _is_cut(names, index)
+    wipes = struck & _wipes(names, index)
     ahead = struck & clock.is_before(progress.now, start)
     elapsed = jnp.where(ahead, clock.since(start, progress.now), 0.0)
     left = progress.left
@@ -291,7 +179,7 @@ def walk(
     def settle(progress: _Progress) -> _Progress:
         return _settle(luck, resume_download, progress)
 
-    progress = lax.while_loop(_unsettled, settle, progress)
+    progress = lax.while_loop(partial(_unsettled, luck.laws.names), settle, progress)
     return Walk(
         spells=progress.spells,
         end=_finish(progress),
@@ -315,13 +203,14 @@ class Wait(NamedTuple):
 
 def await_up(luck: Luck, spells: jax.Array, now: Instant) -> Wait:
     """Pass the spells `[process, 5]` of an idle worker until it is up, now or later."""
+    names = luck.laws.names
 
     def down(spells: jax.Array, now: Instant) -> jax.Array:
-        return ~clock.is_before(now, clock.minimum(starts(spells[:SLOW])))
+        return ~clock.is_before(now, clock.minimum(starts(spells[:-1])))
 
     def unsettled(state: tuple[jax.Array, Instant, jax.Array, jax.Array]) -> jax.Array:
         spells, now, _, turns = state
-        over = ~clock.is_before(now, ends(spells[SLOW]))
+        over = ~clock.is_before(now, ends(spells[-1]))
         return (down(spells, now) | over) & ~clock.is_never(now) & (turns < MOST_SPELLS)
 
     def settle(
@@ -329,10 +218,10 @@ def await_up(luck: Luck, spells: jax.Array, now: Instant) -> Wait:
     ) -> tuple[jax.Array, Instant, jax.Array, jax.Array]:
         spells, now, wiped, turns = state
         struck = down(spells, now)
-        index = jnp.where(struck, clock.earliest(starts(spells[:SLOW])), SLOW)
+        index = jnp.where(struck, clock.earliest(starts(spells[:-1])), len(names))
         spells, past = pass_spell(luck, spells, index)
         later = clock.choose(struck, clock.latest_of(now, ends(past)), now)
-        return spells, later, wiped | row(jnp.array((*WIPES, False)), index), turns + 1
+        return spells, later, wiped | _wipes(names, index), turns + 1
 
     state = (spells, now, jnp.array(False), jnp.int32(0))
     spells, now, wiped, turns = lax.while_loop(unsettled, settle, state)
@@ -343,7 +232,7 @@ def await_up(luck: Luck, spells: jax.Array, now: Instant) -> Wait:
 class History:
     """What a worker went through until an instant."""
 
-    count: jax.Array  # int32 [process]; spells begun after time zero
+    count: jax.Array  # int32 [process], slowdown last; spells begun after time zero
     up_s: jax.Array  # time up
     exhausted: jax.Array  # the loop bound was met
 
@@ -359,6 +248,7 @@ class _Replay:
 
 def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
     """Replay a worker's spells from its first ones `[process, 5]` to an instant, exactly."""
+    names = luck.laws.names
 
     def begun(state: _Replay) -> jax.Array:
         first = clock.minimum(starts(state.spells))
@@ -369,9 +259,9 @@ def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
         spells, past = pass_spell(luck, state.spells, index)
         start, end = starts(past), ends(past)
         end = clock.choose(clock.is_before(until, end), until, end)
-        dark = (index < SLOW) & (index != PARTITION)
+        dark = (index < len(names)) & ~_is_cut(names, index)
         dark_s = clock.since(end, clock.latest_of(start, state.covered))
-        hit = lax.iota(jnp.int32, len(FAILURES)) == index
+        hit = lax.iota(jnp.int32, len(names) + 1) == index
         real = (past[0] > 0) | (past[1] > 0)
         return _Replay(
             spells=spells,
@@ -382,6 +272,6 @@ def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
         )
 
     zero = clock.start_of_time()
-    none = jnp.zeros(len(FAILURES), jnp.int32)
+    none = jnp.zeros(len(names) + 1, jnp.int32)
     state = lax.while_loop(begun, step, _Replay(spells, none, zero, zero, jnp.int32(0)))
     return History(state.count, clock.since(until, state.down), state.turns >= MOST_IN_A_RUN)

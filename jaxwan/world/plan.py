@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 
 from jaxwan.core.pytrees import pytree
-from jaxwan.world.failures import DurationKnobs, RenewalKnobs
+from jaxwan.world.durations import DurationKnobs, RenewalKnobs
+from jaxwan.world.spells import USUAL, TraceKnobs
 
 
 @pytree
@@ -20,6 +21,9 @@ class WorldPlan:
     workers: int
     slots: int
     ticks: int  # room for ticks; each run has its own number in its knobs
+    processes: tuple[str, ...] = USUAL  # outages that any run may have, in the order of PROCESSES
+    stationary: bool = False  # some process starts in its stationary state
+    intervals: int = 0  # room for a worker's recorded outages
 
 
 @pytree
@@ -47,6 +51,8 @@ class WorldKnobs:
     detection_s: jax.Array  # until a failure in mid-round is noticed
     cycle_ends: jax.Array  # int32; event protocols: arrivals and losses before the run ends
     ticks: jax.Array  # int32; ticks of this run
-    outages: RenewalKnobs  # [process of PROCESSES]
+    outages: RenewalKnobs  # [process of the plan]
     slowdown: RenewalKnobs  # [1]
     slowdown_factor: jax.Array
+    region: jax.Array | None = None  # int32 [worker]; CRC-32 of its name, for regional outages
+    trace: TraceKnobs | None = None  # recorded outages, for the process "replay"

@@ -13,8 +13,9 @@ from jaxwan.core import clock
 from jaxwan.core.keys import run_key
 from jaxwan.core.pytrees import replace
 from jaxwan.world import barrier, events
-from jaxwan.world.failures import FAILURES, DurationKnobs, RenewalKnobs
+from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.spells import NO_RECORD, TraceKnobs
 from jaxwan.world.state import Moment, Outcome, conclude, make_world
 
 
@@ -40,11 +41,18 @@ def carefree(knobs: WorldKnobs) -> WorldKnobs:
 
     def no_outage(law: RenewalKnobs) -> RenewalKnobs:
         up = law.up
-        return replace(law, up=DurationKnobs(jnp.full_like(up.scale, jnp.inf), up.power, up.sigma))
+        share = None if law.down_share is None else jnp.full_like(law.down_share, -1.0)
+        never = DurationKnobs(jnp.full_like(up.scale, jnp.inf), up.power, up.sigma)
+        return replace(law, up=never, down_share=share)
+
+    def no_record(trace: TraceKnobs) -> TraceKnobs:
+        nothing = jnp.broadcast_to(jnp.array(NO_RECORD, jnp.int32), trace.spells.shape)
+        return replace(trace, spells=nothing)
 
     return replace(
         knobs, up_bps=free, down_bps=free, delay_s=zero, jitter_s=zero, loss=zero,
         online=knobs.present, outages=no_outage(knobs.outages), slowdown=no_outage(knobs.slowdown),
+        trace=None if knobs.trace is None else no_record(knobs.trace),
     )  # fmt: skip
 
 
@@ -80,6 +88,4 @@ def run_worlds(
     return moments, outcome
 
 
-FAILURE_NAMES = FAILURES
-
-__all__ = ["FAILURE_NAMES", "PROTOCOLS", "carefree", "clock", "run_worlds"]
+__all__ = ["PROTOCOLS", "carefree", "clock", "run_worlds"]

@@ -6,24 +6,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
 from jaxwan.world.exchange import Link, links
-from jaxwan.world.failures import (
-    FAILURES,
-    PARTITION,
-    History,
-    Luck,
-    first_spells,
-    history,
-    laws_of,
-)
+from jaxwan.world.failures import History, history
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.rows import pack
+from jaxwan.world.spells import (
+    FAILURES,
+    Laws,
+    Luck,
+    dark_at_zero,
+    everybodys_first,
+    laws_of,
+    spell_keys,
+)
 
 NO_WORKERS = 1  # nobody is alive, and nobody ever will be again
 OUTAGE_BOUND = 2  # more outages in one piece of work than the loop bound
@@ -39,14 +39,14 @@ class Worker(NamedTuple):
     link: Link
     speed: jax.Array
     attacker: jax.Array
-    online: jax.Array  # at time zero
+    online: jax.Array  # at time zero; who is not waits until it is up, then joins
 
 
 class World(NamedTuple):
     """One run's constants."""
 
     knobs: WorldKnobs
-    laws: jax.Array  # [process, up or down, 3]
+    laws: Laws
     workers: Worker  # [worker, ...]
     packed: jax.Array  # int32 [worker, field]; the same, one worker a row
     first: jax.Array  # int32 [worker, process, 5]; everybody's first spells
@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
     now: Instant
     version: jax.Array
     totals: Totals
-    failures: jax.Array  # int32 [worker, process + slowdown]
+    failures: jax.Array  # int32 [worker, FAILURES]
     up_s: jax.Array  # [worker]; time online
     status: jax.Array
 
@@ -91,31 +91,23 @@ class Moment(NamedTuple):
     version: jax.Array
 
 
-def untouched() -> jax.Array:
-    """Return a spell `[1, 5]` that never comes."""
-    end = clock.never()
-    return jnp.stack([end.seconds, end.fraction, end.seconds, end.fraction, jnp.int32(0)])[None]
-
-
 def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
     """Derive a run's constants from its knobs and its key `[2]`.
 
-    A worker that starts offline is in the down phase of its churn. All cut workers share the
-    partitions' key, and so their partitions; nobody else has any.
+    A worker that starts offline is in the down phase of its churn.
     """
-    purposes = ("compute", "link", *(f"failure.{name}" for name in FAILURES))
-    compute, link, *spells = keys.fleet_keys(key, purposes, plan.workers)
-    spell_key = jnp.stack(spells, axis=1)
-    spell_key = spell_key.at[:, PARTITION].set(spell_key[0, PARTITION][None])
-    laws = laws_of(knobs.outages, knobs.slowdown)
-    churns = np.array([name == "churn" for name in FAILURES])
-    away = ~knobs.online[:, None] & churns[None]
-    first = jax.vmap(lambda own, down: first_spells(Luck(laws, own), down))(spell_key, away)
-    first = first.at[:, PARTITION].set(
-        jnp.where(knobs.cut[:, None], first[:, PARTITION], untouched())
-    )
+    names, trace = plan.processes, knobs.trace
+    compute, link = keys.fleet_keys(key, ("compute", "link"), plan.workers)
+    spell_key = spell_keys(names, key, knobs.present, knobs.region, trace)
+    laws = laws_of(names, knobs.outages, knobs.slowdown, trace)
+    shares = knobs.outages.down_share, knobs.slowdown.down_share
+    down_share = None if None in shares else jnp.concatenate(shares)  # type: ignore[arg-type]
+    first = everybodys_first(laws, spell_key, ~knobs.online, knobs.cut, down_share)
+    online = knobs.online
+    if down_share is not None or trace is not None:
+        online = online & ~dark_at_zero(names, first)
     workers = Worker(
-        compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, knobs.online
+        compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, online
     )
     return World(knobs, laws, workers, jax.vmap(pack)(workers), first)
 
@@ -195,12 +187,15 @@ def conclude(
 
     told = jax.vmap(replay)(world.workers.spell_key, world.first)
     present = world.knobs.present
+    own = (*world.laws.names, "slowdown")
+    none = jnp.zeros_like(told.count[:, 0])
+    counts_of = [told.count[:, own.index(name)] if name in own else none for name in FAILURES]
     bound = jnp.any(told.exhausted & present)
     return Outcome(
         now=now,
         version=version,
         totals=totals_of(counts),
-        failures=jnp.where(present[:, None], told.count, 0),
+        failures=jnp.where(present[:, None], jnp.stack(counts_of, axis=1), 0),
         up_s=jnp.where(present, told.up_s, 0.0),
         status=status | jnp.where(bound, OUTAGE_BOUND, 0),
     )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxwan.core import keys
-from jaxwan.world.failures import PROCESSES, WIPES, duration
+from jaxwan.world.durations import duration, residual
+from jaxwan.world.spells import USUAL, WIPES
 
 FRACTION = 2**20
 NEVER = 2**50
@@ -24,11 +25,15 @@ def after(instant, seconds):
 
 
 @partial(jax.jit, static_argnums=0)
-def _tables(purposes, knobs, seed):
-    width = knobs.speed.shape[0]
+def _tables(names, knobs, seed):
+    width, root = knobs.speed.shape[0], keys.run_key(seed)
     compute, link, *failures = (
-        keys.worker_keys(keys.run_key(seed), purpose, width) for purpose in purposes
+        keys.worker_keys(root, purpose, width)
+        for purpose in ("compute", "link", *(f"failure.{name}" for name in (*names, "slowdown")))
     )
+    if "regional" in names:
+        shared = keys.address(keys.stream(root, "failure.regional"), knobs.region.astype("uint32"))
+        failures[names.index("regional")] = shared
     count = jnp.arange(DEPTH)
 
     def words(own):
@@ -39,15 +44,28 @@ def _tables(purposes, knobs, seed):
     def lasts(law, key, process):
         one = jax.tree.map(lambda leaf: leaf[process], law)
         word = over(key)
-        return duration(one.up, word[..., 0]), duration(one.down, word[..., 1])
+        up, down = duration(one.up, word[..., 0]), duration(one.down, word[..., 1])
+        if law.down_share is None:
+            return up, down, jnp.zeros(width, bool), up[:, 0]
+        which, share = (
+            keys.to_uniform(word) for word in keys.threefry(key, jnp.uint32(0), jnp.uint32(1))
+        )
+        begins_down = which < one.down_share
+
+        def left(law):
+            law = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, width), law)
+            return residual(law, share, key)
+
+        steady = one.down_share >= 0
+        rest = jnp.where(begins_down, left(one.down), left(one.up))
+        up = up.at[:, 0].set(jnp.where(steady & ~begins_down, rest, up[:, 0]))
+        down = down.at[:, 0].set(jnp.where(steady & begins_down, rest, down[:, 0]))
+        return up, down, steady & begins_down, rest
 
     noise = duration(knobs.compute_noise, over(compute)[..., 0])
     normals = keys.to_normal(over(link))
     outages = [lasts(knobs.outages, key, p) for p, key in enumerate(failures[:-1])]
     return noise, normals, outages, lasts(knobs.slowdown, failures[-1], 0)
-
-
-PURPOSES = ("compute", "link", *(f"failure.{name}" for name in (*PROCESSES, "slowdown")))
 
 
 class Spells:
@@ -66,24 +84,39 @@ class Spells:
         self.first = False
 
 
+class Record:
+    """The outages of one worker as they were recorded."""
+
+    def __init__(self, spells):
+        self.spells = iter([*([int(x) for x in spell] for spell in spells), [2**30, 0] * 2])
+        self.advance()
+
+    def advance(self):
+        a, b, c, d = next(self.spells)
+        self.start = NEVER if a >= 2**30 else a * FRACTION + b
+        self.end = NEVER if c >= 2**30 else c * FRACTION + d
+
+
 class Worker:
     """One worker's links, luck and memory."""
 
-    def __init__(self, knobs, tables, index):
-        self.knobs, self.index = knobs, index
-        noise, normals, outages, (slow_up, slow_down) = tables
+    def __init__(self, knobs, tables, index, names):
+        self.knobs, self.index, self.names = knobs, index, names
+        noise, normals, outages, (slow_up, slow_down, slow_now, _) = tables
         self.noise, self.normals = noise[index], normals[index]
         offline = not knobs.online[index]
         self.outages = [
-            Spells(up[index], down[index], offline and name == "churn")
-            for (up, down), name in zip(outages, PROCESSES, strict=True)
-        ]
-        self.slow = Spells(slow_up[index], slow_down[index])
+            Record(knobs.trace.spells[index]) if name == "replay" else
+            Spells(up[index], down[index], (offline and name == "churn") or now[index])
+            for (up, down, now, _), name in zip(outages, names, strict=True)
+        ]  # fmt: skip
+        self.away = offline or any(outage.start == 0 for outage in self.outages)
+        self.slow = Spells(slow_up[index], slow_down[index], slow_now[index])
         self.cycle, self.seen, self.stranger = 0, 0, True
         self.version, self.ready = 0, 0
 
     def next_outage(self):
-        return min(range(len(WIPES)), key=lambda p: (self.outages[p].start, p))
+        return min(range(len(self.names)), key=lambda p: (self.outages[p].start, p))
 
     def pass_outage(self, process):
         self.outages[process].advance()
@@ -96,7 +129,7 @@ class Worker:
             if self.outages[process].start > max(self.ready, now):
                 break
             self.ready = max(self.ready, self.outages[process].end)
-            wiped |= WIPES[process]
+            wiped |= self.names[process] in WIPES
             self.pass_outage(process)
         return wiped
 
@@ -136,7 +169,7 @@ class Worker:
             if start > now if lost else start >= min(now + sum(left), NEVER):
                 break
             self.pass_outage(process)
-            wiped |= WIPES[process]
+            wiped |= self.names[process] in WIPES
             if not lost:
                 computed = now + left[0] + left[1] if left[0] + left[1] else computed
                 span = max(start - now, 0)
@@ -147,9 +180,9 @@ class Worker:
                     busy += used if part == 1 else 0
                 started |= start > now and left[0] == 0
                 if started:
-                    lost = left[1] > 0 or WIPES[process]
+                    lost = left[1] > 0 or self.names[process] in WIPES
                 else:
-                    lost = WIPES[process] and not resume and start > now
+                    lost = self.names[process] in WIPES and not resume and start > now
                 if lost:
                     lost_at, left = start, [0, 0, 0]
                     computed = min(computed, start)
@@ -189,17 +222,17 @@ class Books:
         self.contributions[worker] += 1
 
 
-def fleet(knobs, seed):
+def fleet(knobs, seed, names):
     """Return the present workers and how many there is room for."""
     knobs = jax.tree.map(np.asarray, knobs)
-    tables = jax.tree.map(np.asarray, _tables(PURPOSES, knobs, seed))
+    tables = jax.tree.map(np.asarray, _tables(names, knobs, seed))
     width = len(knobs.speed)
-    return knobs, [Worker(knobs, tables, i) for i in range(width) if knobs.present[i]], width
+    return knobs, [Worker(knobs, tables, i, names) for i in range(width) if knobs.present[i]], width
 
 
-def events(knobs, seed, slots, ticks):
+def events(knobs, seed, slots, ticks, names=USUAL):
     """Run the event protocol; return (ticks, books, version, status)."""
-    knobs, workers, width = fleet(knobs, seed)
+    knobs, workers, width = fleet(knobs, seed, names)
     heap, books, version, applied, ends, status = [], Books(width), 0, 0, 0, 0
     pending = {}
 
@@ -211,12 +244,12 @@ def events(knobs, seed, slots, ticks):
         heapq.heappush(heap, (fate["end"], worker.index))
 
     for worker in workers:
-        if knobs.online[worker.index]:
+        if not worker.away:
             start(worker, 0)
         else:
-            wiped = worker.wait(0)
+            worker.wait(0)
             worker.cycle = -1
-            fate = {"end": worker.ready, "lost": True, "wiped": wiped}
+            fate = {"end": worker.ready, "lost": True, "wiped": True}
             pending[worker.index] = (worker, None, fate, True)
             heapq.heappush(heap, (worker.ready, worker.index))
     record, now = [], 0
@@ -259,9 +292,9 @@ def events(knobs, seed, slots, ticks):
     return record, books, version, status
 
 
-def barrier(knobs, seed, ticks):
+def barrier(knobs, seed, ticks, names=USUAL):
     """Run barrier rounds; return (ticks, books, version, status)."""
-    knobs, workers, width = fleet(knobs, seed)
+    knobs, workers, width = fleet(knobs, seed, names)
     books, version, applied, now, record, status = Books(width), 0, 0, 0, [], 0
     for _ in range(min(ticks, int(knobs.ticks))):
         wiped = {worker.index: worker.wait(now) for worker in workers}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxwan.world.failures import DurationKnobs, RenewalKnobs
+from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
 
