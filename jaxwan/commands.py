@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jaxwan import answers
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("compare")(compare_command)
     app.command("status")(status_command)
+    answers.register(app)
 
 
 def print_json(value: Any) -> None:

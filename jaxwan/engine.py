@@ -193,6 +193,15 @@ def make_task(plan: LearnPlan) -> Task:
 
 
 _jitted = jax.jit(_per_device, static_argnums=0)
+_worlds = jax.jit(run_worlds, static_argnums=0)
+
+
+def worlds(plan: WorldPlan, knobs: WorldKnobs, seeds: Any) -> tuple[Moment, Outcome]:
+    """Run worlds alone on one device and keep every tick, NumPy: `[tick, run, ...]`, `[run, ...]`.
+
+    For looking into runs one by one; sweeps go through `compiled`.
+    """
+    return jax.tree.map(np.asarray, _worlds(plan, knobs, jnp.asarray(seeds, jnp.uint32)))
 
 
 def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:
