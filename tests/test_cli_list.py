@@ -28,6 +28,7 @@ KINDS = {
     "networks": "satellite",
     "scenarios": "simple",
     "challenges": "byzantine",
+    "failures": "planetlab",
     "strategies": "async",
     "compressors": "topk",
     "aggregators": "median",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import twin
+from helpers.same import assert_told
 from helpers.worlds import (
     EXPONENTIAL,
     alter,
@@ -82,16 +83,6 @@ def batch(plan_name):
     return run(PLANS[plan_name], stack(list(CASES.values())), SEEDS)
 
 
-def slots_of(tick, index):
-    """List the slots of one tick in which something ended."""
-    held = tick.fetched[index]
-    return [
-        (int(tick.worker[index, s]), int(tick.cycle[index, s]), int(tick.base_age[index, s]),
-         bool(tick.weight[index, s]), bool(tick.fresh[index, s]))
-        for s in np.flatnonzero(held)
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("case", NAMES)
 @pytest.mark.parametrize("plan_name", PLANS)
 def test_the_world_is_its_twin(plan_name, case):
@@ -102,25 +93,7 @@ def test_the_world_is_its_twin(plan_name, case):
         told = twin.events(CASES[case], int(SEEDS[row]), plan.slots, plan.ticks)
     else:
         told = twin.barrier(CASES[case], int(SEEDS[row]), plan.ticks)
-    record, books, version, status = told
-    for index in range(plan.ticks):
-        want, now, then = record[index] if index < len(record) else ([], None, version)
-        got = slots_of(mine.tick, index)
-        if plan.protocol == "barrier":
-            got, want = [slot[:4] for slot in got], [slot[:4] for slot in want]
-        assert got == want, f"tick {index}"
-        assert mine.version[index] == then or index >= len(record)
-        if now is not None:
-            assert seconds(one(mine.now, index)) == pytest.approx(now / 2**20, abs=2e-3, rel=1e-6)
-    assert (outcome.version, outcome.status) == (version, status)
-    for name in ("accepted", "rejected", "lost", "staleness_sum", "staleness_max",
-                 "dense_fetches", "missed_updates"):  # fmt: skip
-        assert getattr(outcome.totals, name) == books.counts[name], name
-    for name in ("busy", "transfer", "latency", "on_wire_up", "on_wire_down"):
-        total = seconds(getattr(outcome.totals, name))
-        assert total == pytest.approx(books.sums[name], rel=1e-4, abs=1e-3), name
-    np.testing.assert_array_equal(outcome.totals.contributions, books.contributions)
-    np.testing.assert_array_equal(outcome.totals.arrivals, books.arrivals)
+    assert_told(plan, mine, outcome, told)
 
 
 @pytest.mark.parametrize("plan_name", PLANS)

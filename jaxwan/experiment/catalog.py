@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -20,29 +17,21 @@ from jaxwan.experiment.choices import (
     STRATEGY_MODELS,
     Count,
 )
-from jaxwan.experiment.errors import InputError, unknown_name
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.files import built_in, load
 from jaxwan.experiment.fleets import (
     Bandwidth,
     Delay,
     Loss,
     WorkerEntry,
     duplicates,
-    read_csv,
 )
-from jaxwan.experiment.processes import FailureTable, failures_of
+from jaxwan.experiment.processes import FailureTable, Preset, failures_of, load_preset
 from jaxwan.experiment.resolved import Criteria
 from jaxwan.experiment.schema import OneOf, Range, Settings
 
-ROOT = Path(__file__).parent / "catalog"
-FOLDERS = {
-    "network": ("networks",),
-    "scenario": ("scenarios",),
-    "challenge": ("challenges", "fleets"),
-    "fleet": ("fleets",),
-}
 Problem = Annotated[Settings, OneOf("problem", PROBLEM_MODELS, open=False)]
 Seconds = Annotated[float, Range(0.0, 1e6, open_low=True)]
-Entry = TypeVar("Entry", bound=Settings)
 
 
 class NetworkEntry(Settings):
@@ -117,63 +106,6 @@ class ChallengeEntry(Settings):
         return Criteria(**self.criteria.model_dump())
 
 
-@cache
-def built_in(kind: str) -> dict[str, Path]:
-    """Return the files of the built-in entries of one kind by name."""
-    files = (path for folder in FOLDERS[kind] for path in (ROOT / folder).glob("*.toml"))
-    return {path.stem: path for path in sorted(files)}
-
-
-def locate(kind: str, name: str) -> Path:
-    """Return the file of a name or path.
-
-    Raises:
-        InputError: for a name that is not built in and no file either.
-    """
-    known = built_in(kind)
-    if name in known:
-        return known[name]
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.suffix in (".toml", ".csv") or "/" in name:
-        raise InputError(f"no such file: {name}")
-    raise unknown_name(kind, name, known)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        InputError: for wrong syntax, naming the line.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-@lru_cache(maxsize=1024)
-def read(model: type[Entry], path: Path, stamp: tuple[int, int]) -> Entry:
-    """Read and validate one file; `stamp` is its time and size, so that a change is seen."""
-    try:
-        if path.suffix == ".csv":
-            return model(worker=read_csv(path))
-        return model(**read_toml(path))
-    except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
-
-
-def load(kind: str, model: type[Entry], name: str) -> Entry:
-    """Load an entry by name or path."""
-    path = locate(kind, name)
-    if path.suffix == ".csv" and kind not in ("challenge", "fleet"):
-        raise InputError(f"{path}: a {kind} is a TOML file")
-    facts = path.stat()
-    return read(model, path, (facts.st_mtime_ns, facts.st_size))
-
-
 def load_network(name: str) -> NetworkEntry:
     """Load a network by name or path to a TOML file."""
     return load("network", NetworkEntry, name)
@@ -205,3 +137,9 @@ def challenges() -> dict[str, ChallengeEntry]:
     """Return the built-in challenges and fleets, easiest first."""
     found = {name: load_challenge(name) for name in built_in("challenge")}
     return dict(sorted(found.items(), key=lambda item: item[1].difficulty))
+
+
+def presets() -> dict[str, Preset]:
+    """Return the built-in availability presets, most available first."""
+    found = {name: load_preset(name) for name in built_in("failure")}
+    return dict(sorted(found.items(), key=lambda item: -item[1].availability))

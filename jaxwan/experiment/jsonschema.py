@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxwan.experiment.catalog import built_in
+from jaxwan.experiment.files import built_in
 from jaxwan.experiment.spec import Experiment
 
 NAMED = ("scenario", "challenge", "network")

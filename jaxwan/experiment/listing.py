@@ -15,11 +15,13 @@ from jaxwan.experiment.catalog import (
     load_network,
     load_scenario,
     networks,
+    presets,
     scenarios,
 )
 from jaxwan.experiment.choices import FAMILIES
 from jaxwan.experiment.errors import unknown_name
-from jaxwan.experiment.schema import Range, as_choice, is_integer
+from jaxwan.experiment.processes import load_preset, renewal
+from jaxwan.experiment.schema import Range, Settings, as_choice, is_integer
 
 Record = dict[str, Any]
 FAMILY_OF = {
@@ -104,6 +106,25 @@ def challenge_rows() -> list[Record]:
     ]
 
 
+def preset_rows() -> list[Record]:
+    """Return the built-in availability presets."""
+    found = []
+    for name, entry in presets().items():
+        process = renewal(entry.laws, 1.0, "")
+        found.append(
+            {
+                "name": name,
+                "up_s": process.up_mean,
+                "down_s": process.down_mean,
+                "availability": round(entry.availability, 3),
+                "law": process.up_law,
+                "summary": entry.description,
+                "paper": entry.source,
+            }
+        )
+    return found
+
+
 def family_rows(family: str) -> list[Record]:
     """Return the members of a family with their settings."""
     return [
@@ -127,6 +148,7 @@ ROWS: dict[str, Callable[[], list[Record]]] = {
     "networks": network_rows,
     "scenarios": scenario_rows,
     "challenges": challenge_rows,
+    "failures": preset_rows,
 }
 KINDS = (*ROWS, *FAMILY_OF)
 
@@ -188,7 +210,12 @@ def detail(kind: str, name: str) -> Record:
     which = plural(kind)
     if which in FAMILY_OF:
         return member_record(FAMILY_OF[which], name)
-    load = {"networks": load_network, "scenarios": load_scenario, "challenges": load_challenge}
+    load: dict[str, Callable[[str], Settings]] = {
+        "networks": load_network,
+        "scenarios": load_scenario,
+        "challenges": load_challenge,
+        "failures": load_preset,
+    }
     entry = load[which](name)
     sizes = {}
     if isinstance(entry, ScenarioEntry):

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from jaxwan.experiment.choices import LAW_NAMES
 from jaxwan.experiment.errors import InputError
-from jaxwan.experiment.resolved import Failures, Renewal
+from jaxwan.experiment.files import load
+from jaxwan.experiment.records import by_worker, read_record
+from jaxwan.experiment.resolved import Failures, Renewal, Replay
 from jaxwan.experiment.schema import Range, Settings
 
-UP = ("p", "mtbf_s", "mtbf_steps")
-DOWN = ("duration_s", "duration_steps")
+UP = ("p", "mtbf_s", "mtbf_steps", "scale_s")
+DOWN = ("duration_s", "duration_steps", "down_scale_s")
+DRAWN = ("crash", "transient", "churn", "slowdown", "partition", "regional")
 Law = Literal[LAW_NAMES]  # type: ignore[valid-type]
 Length = Annotated[float, Range(0.0, open_low=True)]
 Shape = Annotated[float, Range(0.0, open_low=True)]
 
 
+def preset_name(name: str) -> str:
+    """Refuse a preset that cannot be loaded."""
+    load_preset(name)
+    return name
+
+
 class Process(Settings):
     """How often something fails and for how long."""
 
+    preset: Annotated[str, AfterValidator(preset_name)] | None = Field(
+        default=None, description="name or file of a measured availability; the rest is laid over"
+    )
     p: Annotated[float, Range(0.0, 1.0, open_high=True)] | None = Field(
         default=None, description="probability per reference step; the rate is -ln(1-p)"
     )
     mtbf_s: Length | None = Field(default=None, description="mean time up, seconds")
     mtbf_steps: Length | None = Field(default=None, description="mean time up, reference steps")
+    scale_s: Length | None = Field(
+        default=None, description="scale of a Weibull time up, seconds, instead of its mean"
+    )
     duration_s: Annotated[float, Range(0.0)] | None = Field(
         default=None, description="mean time down, seconds"
     )
     duration_steps: Annotated[float, Range(0.0)] | None = Field(
         default=None, description="mean time down, reference steps"
+    )
+    down_scale_s: Length | None = Field(
+        default=None, description="scale of a Weibull time down, seconds, instead of its mean"
     )
     law: Law | None = Field(default=None, description="law of the time up; exponential unless told")
     shape: Shape | None = Field(default=None, description="Weibull shape or lognormal sigma, up")
@@ -40,6 +59,9 @@ class Process(Settings):
     )
     down_shape: Shape | None = Field(
         default=None, description="Weibull shape or lognormal sigma, down"
+    )
+    start: Literal["up", "stationary"] | None = Field(
+        default=None, description="all up at time zero, or as a long run would leave them"
     )
 
     @model_validator(mode="after")
@@ -84,19 +106,81 @@ class Byzantine(Settings):
         return self
 
 
+class Preset(Process):
+    """A measured availability."""
+
+    description: str = ""
+    source: str = ""
+
+    @model_validator(mode="after")
+    def complete(self) -> Preset:
+        renewal(self.laws, 1.0, "")
+        return self
+
+    @property
+    def laws(self) -> dict[str, Any]:
+        """Return what it states about the process; in its stationary state unless told."""
+        own = self.model_dump(exclude_none=True, exclude={"description", "source", "preset"})
+        return {"start": "stationary"} | own
+
+    @property
+    def availability(self) -> float:
+        """Return mean up / (mean up + mean down)."""
+        process = renewal(self.laws, 1.0, "")
+        return process.up_mean / (process.up_mean + process.down_mean)
+
+
+def load_preset(name: str) -> Preset:
+    """Load an availability preset by name or path to a TOML file."""
+    return load("failure", Preset, name)
+
+
 def off(value: Any) -> Any:
     """Read the word "none" as None, which TOML cannot write."""
     return None if value == "none" else value
 
 
+def named(value: Any) -> Any:
+    """Read a word as the preset of that name."""
+    return {"preset": value} if isinstance(value, str) and value != "none" else off(value)
+
+
+def filed(value: Any) -> Any:
+    """Read a word as the file of that name."""
+    return {"file": value} if isinstance(value, str) and value != "none" else off(value)
+
+
+def record_file(name: str) -> str:
+    """Refuse a record of outages that cannot be read."""
+    read_record(name)
+    return name
+
+
+class Recorded(Settings):
+    """Outages as they were recorded."""
+
+    file: Annotated[str, AfterValidator(record_file)] = Field(
+        description="CSV with columns worker (name or number), down_s, up_s"
+    )
+    rotate: Annotated[bool, Strict()] = Field(
+        default=False, description="the seed shifts which worker takes which record"
+    )
+
+
 class FailureTable(Settings):
     """What may go wrong. An omitted one is the challenge's own; "none" switches it off."""
 
-    crash: Annotated[Process | None, BeforeValidator(off)] = None
-    transient: Annotated[Process | None, BeforeValidator(off)] = None
-    churn: Annotated[Process | None, BeforeValidator(off)] = None
-    slowdown: Annotated[Slowdown | None, BeforeValidator(off)] = None
-    partition: Annotated[Partition | None, BeforeValidator(off)] = None
+    crash: Annotated[Process | None, BeforeValidator(named)] = None
+    transient: Annotated[Process | None, BeforeValidator(named)] = None
+    churn: Annotated[Process | None, BeforeValidator(named)] = None
+    slowdown: Annotated[Slowdown | None, BeforeValidator(named)] = None
+    partition: Annotated[Partition | None, BeforeValidator(named)] = None
+    regional: Annotated[Process | None, BeforeValidator(named)] = Field(
+        default=None, description="outages that all workers of one region share"
+    )
+    replay: Annotated[Recorded | None, BeforeValidator(filed)] = Field(
+        default=None, description="recorded outages: a CSV of worker, down_s, up_s"
+    )
     byzantine: Byzantine | None = Field(default=None, description="when the attack begins")
 
 
@@ -104,6 +188,16 @@ def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """Lay the settings of `top` over `base`; a rate or a duration replaces the other spelling."""
     replaced = {name for group in (UP, DOWN) if set(group) & set(top) for name in group}
     return {name: value for name, value in base.items() if name not in replaced} | top
+
+
+def weibull_mean(values: dict[str, Any], field: str, place: str) -> float:
+    """Return the mean of a Weibull law that is stated by its scale."""
+    side = "down_" if field.startswith("down") else ""
+    if values.get(f"{side}law") != "weibull" or f"{side}shape" not in values:
+        raise InputError(
+            f'{field} is of a Weibull law: give {side}law = "weibull" and {side}shape too', place
+        )
+    return values[field] * math.gamma(1.0 + 1.0 / values[f"{side}shape"])
 
 
 def mean_up(values: dict[str, Any], place: str) -> tuple[float, str]:
@@ -115,7 +209,9 @@ def mean_up(values: dict[str, Any], place: str) -> tuple[float, str]:
         return values["mtbf_s"], "s"
     if "mtbf_steps" in values:
         return values["mtbf_steps"], "steps"
-    raise InputError("say how often: p, mtbf_s or mtbf_steps", place)
+    if "scale_s" in values:
+        return weibull_mean(values, "scale_s", place), "s"
+    raise InputError("say how often: p, mtbf_s, mtbf_steps or scale_s", place)
 
 
 def mean_down(values: dict[str, Any], place: str) -> tuple[float, str | None]:
@@ -124,9 +220,11 @@ def mean_down(values: dict[str, Any], place: str) -> tuple[float, str | None]:
         return values["duration_s"], "s"
     if "duration_steps" in values:
         return values["duration_steps"], "steps"
+    if "down_scale_s" in values:
+        return weibull_mean(values, "down_scale_s", place), "s"
     if place.endswith("crash"):
         return math.inf, None
-    raise InputError("say for how long: duration_s or duration_steps", place)
+    raise InputError("say for how long: duration_s, duration_steps or down_scale_s", place)
 
 
 def renewal(values: dict[str, Any], step_s: float, place: str) -> Renewal:
@@ -135,6 +233,9 @@ def renewal(values: dict[str, Any], step_s: float, place: str) -> Renewal:
     down, down_unit = mean_down(values, place)
     unit = up_unit if down_unit in (None, up_unit) else "s"
     scale = {"s": 1.0, "steps": step_s if unit == "s" else 1.0}
+    start = values.get("start", "up")
+    if start == "stationary" and math.isinf(down):
+        raise InputError('start = "stationary" needs a time down that ends', place)
     return Renewal(
         up_mean=up * scale[up_unit],
         down_mean=down * scale[down_unit or unit],
@@ -143,13 +244,18 @@ def renewal(values: dict[str, Any], step_s: float, place: str) -> Renewal:
         down_law=values.get("down_law", "deterministic"),
         up_shape=values.get("shape", 1.0),
         down_shape=values.get("down_shape", 1.0),
+        start=start,
     )
 
 
 def stated(table: FailureTable, name: str) -> dict[str, Any] | None:
     """Return the settings of one kind of failure, or None where it is off."""
     process = getattr(table, name)
-    return None if process is None else process.model_dump(exclude_none=True)
+    if process is None:
+        return None
+    own = process.model_dump(exclude_none=True)
+    preset = own.pop("preset", None)
+    return own if preset is None else merged(load_preset(preset).laws, own)
 
 
 def chosen(base: FailureTable, top: FailureTable, name: str) -> dict[str, Any] | None:
@@ -167,10 +273,25 @@ def onset_s(base: FailureTable, top: FailureTable, step_s: float) -> float:
     return (stated.onset_s or 0.0) + (stated.onset_steps or 0.0) * step_s
 
 
+def replay_of(base: FailureTable, top: FailureTable, workers: Sequence[str]) -> Replay | None:
+    """Return the recorded outages of each worker by name, or None where nothing is replayed.
+
+    Raises:
+        InputError: for a record of a worker that is not there.
+    """
+    own = top.replay if "replay" in top.model_fields_set else base.replay
+    if own is None:
+        return None
+    try:
+        return Replay(by_worker(read_record(own.file), workers), own.rotate)
+    except InputError as error:
+        raise InputError(f"{own.file}: {error}", "failures.replay") from None
+
+
 def failures_of(base: FailureTable, top: FailureTable, step_s: float) -> Failures:
     """Return the failures of a challenge with the experiment's own laid over them."""
     found: dict[str, Any] = {}
-    for name in ("crash", "transient", "churn", "slowdown", "partition"):
+    for name in DRAWN:
         values = chosen(base, top, name)
         if values is None:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from jaxwan.experiment.catalog import (
 from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES, OPTIMIZER_MODELS
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fleets import WorkerEntry
-from jaxwan.experiment.processes import failures_of
-from jaxwan.experiment.resolved import Choice, Resolved, Scenario, Worker
+from jaxwan.experiment.processes import failures_of, replay_of
+from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Worker
 from jaxwan.experiment.schema import as_choice
 from jaxwan.experiment.spec import Experiment, LinkTable
 
@@ -183,6 +183,15 @@ def attack_of(
     return None
 
 
+def failures_for(
+    challenge: ChallengeEntry, experiment: Experiment, workers: Sequence[Worker], step_s: float
+) -> Failures:
+    """Return the challenge's failures with the experiment's own laid over them."""
+    tables = challenge.failures, experiment.failures
+    replay = replay_of(*tables, [worker.name for worker in workers])
+    return replace(failures_of(*tables, step_s), replay=replay)
+
+
 def optimizer_of(own: Any, strategy: Choice, scenario: Scenario) -> Choice:
     """Return the optimizer (with local steps, the inner one): stated, usual, or the scenario's."""
     usual = FAMILIES["strategy"][strategy.kind].inner
@@ -226,7 +235,7 @@ def resolve_and_warn(
         challenge=label(experiment.challenge),
         network=experiment.network and label(experiment.network),
         workers=workers,
-        failures=failures_of(challenge.failures, experiment.failures, scenario.step_s),
+        failures=failures_for(challenge, experiment, workers, scenario.step_s),
         criteria=challenge.limits,
         buffer=buffer,
         error_feedback=usual if memory is None else memory,

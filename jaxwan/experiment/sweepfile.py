@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from jaxwan.experiment.catalog import built_in, read_toml
 from jaxwan.experiment.choices import Count
 from jaxwan.experiment.errors import InputError, shown, unknown_name
 from jaxwan.experiment.fanout import Places, fan_table, leaves, nested, overlaid
+from jaxwan.experiment.files import beside, built_in, read_toml
 from jaxwan.experiment.resolve import resolve_and_warn
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.schema import Settings
@@ -37,7 +37,7 @@ def resolved_paths(table: dict[str, Any], base: Path | None) -> dict[str, Any]:
             continue
         if (base / name).is_file():
             out[field] = str(base / name)
-    return out
+    return out if base is None else beside(out, base)
 
 
 def placed(error: InputError, places: Mapping[str, str]) -> InputError:

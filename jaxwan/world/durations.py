@@ -92,14 +92,18 @@ def residual(law: DurationKnobs, share: jax.Array, key: jax.Array) -> jax.Array:
     becomes Gamma(1 + power), N shifts by sigma (Cox 1962, Renewal Theory, 5.2). The Gamma is
     Marsaglia and Tsang's (2000), with so many tries that one in 10**10 draws is off.
     """
-    counters = jnp.arange(1, TRIES + 1, dtype=jnp.uint32)
-    counters = counters.reshape(TRIES, *(1 for _ in law.scale.shape))
-    first, second = keys.threefry(key, counters, jnp.uint32(1))
-    normal, chance = keys.to_normal(first), keys.to_uniform(second)
     d = law.power + jnp.float32(2.0 / 3.0)
-    cube = (1.0 + normal / jnp.sqrt(9.0 * d)) ** 3
-    log_cube = jnp.log(jnp.maximum(cube, 1e-30))
-    accepts = (cube > 0) & (jnp.log(chance) < 0.5 * normal**2 + d * (1.0 - cube + log_cube))
-    log_gamma = jnp.take_along_axis(log_cube, jnp.argmax(accepts, axis=0)[None], axis=0)[0]
-    spread = law.power * (jnp.log(d) + log_gamma) + law.sigma * (normal[0] + law.sigma)
+
+    def attempt(counter: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        first, second = keys.threefry(key, counter, jnp.uint32(1))
+        normal, chance = keys.to_normal(first), keys.to_uniform(second)
+        cube = (1.0 + normal / jnp.sqrt(9.0 * d)) ** 3
+        log_cube = jnp.log(jnp.maximum(cube, 1e-30))
+        accepts = jnp.log(chance) < 0.5 * normal**2 + d * (1.0 - cube + log_cube)
+        return accepts & (cube > 0), log_cube, normal
+
+    accepts, log_cube, normal = jax.vmap(attempt)(jnp.arange(1, TRIES + 1, dtype=jnp.uint32))
+    taken = jnp.argmax(accepts, axis=0)[None]
+    log_gamma = jnp.log(d) + jnp.take_along_axis(log_cube, taken, axis=0)[0]
+    spread = law.power * log_gamma + law.sigma * (normal[0] + law.sigma)
     return jnp.where(jnp.isinf(law.scale), jnp.inf, share * law.scale * jnp.exp(spread))
