@@ -21,6 +21,7 @@ from jaxwan.world.plan import WorldKnobs
 
 TARGETS = (0.5, 0.8, 0.9, 0.95, 0.99)
 POINTS = 64  # bandwidths simulated side by side, the last without limit
+MOST = 4096  # seeds, and rounds
 MARGIN = 30.0  # the grid goes so many times beyond what the formula asks for
 
 
@@ -102,10 +103,10 @@ def simulate(training: Training, fleet: Fleet) -> Simulated:
     Raises:
         InputError: for a fleet that cannot be.
     """
-    if not 2 <= fleet.seeds <= 10_000:
-        raise InputError(f"{fleet.seeds} is not between 2 and 10,000", "seeds")
-    if not 1 <= fleet.rounds <= 10_000:
-        raise InputError(f"{fleet.rounds} is not between 1 and 10,000", "rounds")
+    for name, least in (("seeds", 2), ("rounds", 1)):
+        value = getattr(fleet, name)
+        if not least <= value <= MOST:
+            raise InputError(f"{value} is not between {least} and {MOST}", name)
     resolved = resolve(experiment_of(training, fleet))
     scenario = dataclasses.replace(resolved.scenario, step_s=training.step_s)
     (own,) = group([dataclasses.replace(resolved, scenario=scenario)])
@@ -125,7 +126,7 @@ def simulate(training: Training, fleet: Fleet) -> Simulated:
         **streaming,
     )
     seeds = np.tile(np.arange(fleet.seeds), len(grid))
-    outcome = engine.worlds(own.world, knobs, seeds)[1]
+    outcome = engine.world_ends(own.world, knobs, seeds)
     ended, busy = seconds(outcome.now), seconds(outcome.totals.busy)
     count = len(resolved.workers)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -31,6 +31,7 @@ from jaxwan.learning.problems import PROBLEMS
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import carefree, run_worlds
 from jaxwan.world.state import Moment, Outcome
+from jaxwan.world.transport import TRANSPORTS, Path
 
 
 @pytree
@@ -61,6 +62,17 @@ class Output(NamedTuple):
     curve_now: Instant  # [run, point]
     curve: Curve | None  # [run, point]
     floor: jax.Array | None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def sample_transfers(
+    transport: str, samples: int, key: jax.Array, bits: jax.Array, path: Path
+) -> jax.Array:
+    """Draw the seconds `[samples]` that a payload takes over a path, under `key [2]`."""
+    member = TRANSPORTS[transport]
+    prepared = member.prepare(path)
+    words = keys.words(key, samples)
+    return jax.vmap(lambda word: member.transfer_s(word, bits, path, prepared, jnp.int32(0)))(words)
 
 
 traces: list[Plan] = []  # one entry per trace of a program, for those who count compilations
@@ -194,6 +206,16 @@ def make_task(plan: LearnPlan) -> Task:
 
 _jitted = jax.jit(_per_device, static_argnums=0)
 _worlds = jax.jit(run_worlds, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _ends(plan: WorldPlan, knobs: WorldKnobs, seeds: jax.Array) -> Outcome:
+    return run_worlds(plan, knobs, seeds)[1]
+
+
+def world_ends(plan: WorldPlan, knobs: WorldKnobs, seeds: Any) -> Outcome:
+    """Run worlds alone on one device and return how they ended, NumPy `[run, ...]`."""
+    return jax.tree.map(np.asarray, _ends(plan, knobs, jnp.asarray(seeds, jnp.uint32)))
 
 
 def worlds(plan: WorldPlan, knobs: WorldKnobs, seeds: Any) -> tuple[Moment, Outcome]:

@@ -23,7 +23,7 @@ from jaxwan.world.state import Moment, Outcome
 
 TITLE = "Closed forms against the simulated world"
 UNIT, TARGET = "standard errors", 3.0
-RUNS, ROUNDS = 32, 100
+RUNS, BARRIER_RUNS, ROUNDS = 32, 128, 100
 WORKERS, CYCLES = 8, 150
 SETTLED = 30 * WORKERS  # arrivals until the start is forgotten
 UP_S, DOWN_S, SHAPE = 6.0, 2.0, 0.7
@@ -92,17 +92,16 @@ def barrier() -> list[Check]:
         for n, sigma in cases
     ]
     exponential = [sigma is None for _, sigma in cases]
-    _, outcome = simulated(settings, RUNS, exponential, step_s=1.0)
-    means = (seconds(outcome.now) / ROUNDS).reshape(len(cases), RUNS)
+    _, outcome = simulated(settings, BARRIER_RUNS, exponential, step_s=1.0)
+    means = (seconds(outcome.now) / ROUNDS).reshape(len(cases), BARRIER_RUNS)
     found = []
     for (n, sigma), sample in zip(cases, means, strict=True):
         wanted = exponential_first(n, n) if sigma is None else lognormal_max(n, sigma)
         law = "exponential" if sigma is None else f"lognormal σ = {sigma:g}"
         source = "H_n / μ" if sigma is None else "quadrature over the normal"
         truth = f"barrier over {n} workers, {law}"
-        found.append(
-            Check(truth, source, RUNS * ROUNDS, deviation(sample, wanted), TARGET, UNIT)
-        )
+        error = deviation(sample, wanted)
+        found.append(Check(truth, source, BARRIER_RUNS * ROUNDS, error, TARGET, UNIT))
     return found
 
 
