@@ -60,7 +60,7 @@ def _told(count, outages, at_s):
             return clock.is_before(at, await_up(luck, first, at).end)
 
         end = clock.add(clock.start_of_time(), at_s[-1])
-        return jax.lax.map(down, at_s), history(luck, first, end).up_s
+        return jax.lax.map(down, at_s), clock.to_seconds(history(luck, first, end).up)
 
     return jax.vmap(one)(own)
 

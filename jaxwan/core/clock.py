@@ -53,6 +53,20 @@ def since(later: Instant, earlier: Instant) -> jax.Array:
     return whole + part * jnp.float32(1.0 / FRACTION)
 
 
+def plus(a: Instant, b: Instant) -> Instant:
+    """Return the exact sum of two times since zero."""
+    fraction = a.fraction + b.fraction
+    return Instant(a.seconds + b.seconds + (fraction >> 20), fraction & (FRACTION - 1))
+
+
+def minus(later: Instant, earlier: Instant) -> Instant:
+    """Return the exact time between two instants, zero where they stand the other way round."""
+    fraction = later.fraction - earlier.fraction
+    seconds = later.seconds - earlier.seconds + (fraction >> 20)
+    back = seconds < 0
+    return Instant(jnp.where(back, 0, seconds), jnp.where(back, 0, fraction & (FRACTION - 1)))
+
+
 def is_before(a: Instant, b: Instant) -> jax.Array:
     """Tell where `a` is strictly before `b`."""
     return (a.seconds < b.seconds) | ((a.seconds == b.seconds) & (a.fraction < b.fraction))

@@ -122,7 +122,7 @@ def _settle(luck: Luck, resume_download: bool, progress: _Progress) -> _Progress
     spells, past = pass_spell(luck, progress.spells, index)
     start, end = row(threats, worst), ends(past)
     cut = _is_cut(names, index)
-    wipes = struck & _wipes(names, index)
+    wipes = struck & (_wipes(names, index) | (clock.is_never(end) & ~cut))  # or is for good
     ahead = struck & clock.is_before(progress.now, start)
     elapsed = jnp.where(ahead, clock.since(start, progress.now), 0.0)
     left = progress.left
@@ -233,7 +233,7 @@ class History:
     """What a worker went through until an instant."""
 
     count: jax.Array  # int32 [process], slowdown last; spells begun after time zero
-    up_s: jax.Array  # time up
+    up: Instant  # time up, exact
     exhausted: jax.Array  # the loop bound was met
 
 
@@ -260,18 +260,18 @@ def history(luck: Luck, spells: jax.Array, until: Instant) -> History:
         start, end = starts(past), ends(past)
         end = clock.choose(clock.is_before(until, end), until, end)
         dark = (index < len(names)) & ~_is_cut(names, index)
-        dark_s = clock.since(end, clock.latest_of(start, state.covered))
+        lasts = clock.minus(end, clock.latest_of(start, state.covered))
         hit = lax.iota(jnp.int32, len(names) + 1) == index
         real = (past[0] > 0) | (past[1] > 0)
         return _Replay(
             spells=spells,
             count=state.count + (hit & real),
             covered=clock.choose(dark, clock.latest_of(state.covered, end), state.covered),
-            down=clock.add(state.down, jnp.where(dark, dark_s, 0.0)),
+            down=clock.choose(dark, clock.plus(state.down, lasts), state.down),
             turns=state.turns + 1,
         )
 
     zero = clock.start_of_time()
     none = jnp.zeros(len(names) + 1, jnp.int32)
     state = lax.while_loop(begun, step, _Replay(spells, none, zero, zero, jnp.int32(0)))
-    return History(state.count, clock.since(until, state.down), state.turns >= MOST_IN_A_RUN)
+    return History(state.count, clock.minus(until, state.down), state.turns >= MOST_IN_A_RUN)

@@ -79,8 +79,13 @@ class Outcome(NamedTuple):
     version: jax.Array
     totals: Totals
     failures: jax.Array  # int32 [worker, FAILURES]
-    up_s: jax.Array  # [worker]; time online
+    up: Instant  # [worker]; time online, exact
     status: jax.Array
+
+    @property
+    def up_s(self) -> jax.Array:
+        """Return the seconds each worker was online."""
+        return self.up.seconds + self.up.fraction / clock.FRACTION
 
 
 class Moment(NamedTuple):
@@ -196,6 +201,6 @@ def conclude(
         version=version,
         totals=totals_of(counts),
         failures=jnp.where(present[:, None], jnp.stack(counts_of, axis=1), 0),
-        up_s=jnp.where(present, told.up_s, 0.0),
+        up=clock.choose(present, told.up, clock.start_of_time(present.shape)),
         status=status | jnp.where(bound, OUTAGE_BOUND, 0),
     )

@@ -41,7 +41,7 @@ def _tables(names, knobs, seed):
 
     over = jax.vmap(words)
 
-    def lasts(law, key, process):
+    def lasts(law, key, process, away=False):
         one = jax.tree.map(lambda leaf: leaf[process], law)
         word = over(key)
         up, down = duration(one.up, word[..., 0]), duration(one.down, word[..., 1])
@@ -50,7 +50,7 @@ def _tables(names, knobs, seed):
         which, share = (
             keys.to_uniform(word) for word in keys.threefry(key, jnp.uint32(0), jnp.uint32(1))
         )
-        begins_down = which < one.down_share
+        begins_down = (which < one.down_share) | away
 
         def left(law):
             law = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, width), law)
@@ -64,7 +64,10 @@ def _tables(names, knobs, seed):
 
     noise = duration(knobs.compute_noise, over(compute)[..., 0])
     normals = keys.to_normal(over(link))
-    outages = [lasts(knobs.outages, key, p) for p, key in enumerate(failures[:-1])]
+    outages = [
+        lasts(knobs.outages, key, p, ~knobs.online & (names[p] == "churn"))
+        for p, key in enumerate(failures[:-1])
+    ]
     return noise, normals, outages, lasts(knobs.slowdown, failures[-1], 0)
 
 
@@ -169,7 +172,8 @@ class Worker:
             if start > now if lost else start >= min(now + sum(left), NEVER):
                 break
             self.pass_outage(process)
-            wiped |= self.names[process] in WIPES
+            wipes = self.names[process] in WIPES or end >= NEVER
+            wiped |= wipes
             if not lost:
                 computed = now + left[0] + left[1] if left[0] + left[1] else computed
                 span = max(start - now, 0)
@@ -180,9 +184,9 @@ class Worker:
                     busy += used if part == 1 else 0
                 started |= start > now and left[0] == 0
                 if started:
-                    lost = left[1] > 0 or self.names[process] in WIPES
+                    lost = left[1] > 0 or wipes
                 else:
-                    lost = self.names[process] in WIPES and not resume and start > now
+                    lost = wipes and not resume and start > now
                 if lost:
                     lost_at, left = start, [0, 0, 0]
                     computed = min(computed, start)
