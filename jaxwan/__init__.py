@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _HOME = {
     "simulate": "jaxwan.api",
     "run": "jaxwan.api",
+    "Link": "jaxwan.transfers",
+    "transfer_time": "jaxwan.transfers",
     "Experiment": "jaxwan.experiment.spec",
     "Sweep": "jaxwan.experiment.sweepfile",
     "InputError": "jaxwan.experiment.errors",

@@ -84,7 +84,9 @@ def heap_arrivals(model: Model, seed: int) -> Arrivals:
     return Arrivals(accepted, rejected, now)
 
 
-def world_of(model: Model, runs: int) -> tuple[WorldPlan, WorldKnobs]:
+def world_of(
+    model: Model, runs: int, transport: str = "ideal"
+) -> tuple[WorldPlan, WorldKnobs]:
     """Return the plan and the knobs `[run, ...]` of the same model."""
     n = model.workers
     ends = n * model.cycles
@@ -110,7 +112,7 @@ def world_of(model: Model, runs: int) -> tuple[WorldPlan, WorldKnobs]:
         slowdown=steady(1),
         slowdown_factor=jnp.float32(1),
     )  # fmt: skip
-    plan = WorldPlan("events", "ideal", n, 1, ends, STEADY)
+    plan = WorldPlan("events", transport, n, 1, ends, STEADY)
     return plan, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (runs, *leaf.shape)), knobs)
 
 
@@ -125,9 +127,11 @@ class _Timed(NamedTuple):
     accepted_share: float
 
 
-def _world_speed(model: Model, runs: int, seconds: float) -> _Timed:
+def _world_speed(
+    model: Model, runs: int, seconds: float, transport: str = "ideal"
+) -> _Timed:
     """Time the world on all local devices, or on two threads where there is one device."""
-    plan, knobs = world_of(model, runs)
+    plan, knobs = world_of(model, runs, transport)
     devices = jax.local_devices()
     lanes = devices if len(devices) > 1 else devices * 2
     start = time.perf_counter()

@@ -31,7 +31,7 @@ from jaxwan.learning.problems import PROBLEMS
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import carefree, run_worlds
 from jaxwan.world.state import Moment, Outcome
-from jaxwan.world.transport import TRANSPORTS, Path
+from jaxwan.world.transport import TRANSPORTS, Path, handshake_s
 
 
 @pytree
@@ -64,15 +64,19 @@ class Output(NamedTuple):
     floor: jax.Array | None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def sample_transfers(
-    transport: str, samples: int, key: jax.Array, bits: jax.Array, path: Path
+    transport: str, samples: int, connect: bool, key: jax.Array, bits: jax.Array, path: Path
 ) -> jax.Array:
     """Draw the seconds `[samples]` that a payload takes over a path, under `key [2]`."""
     member = TRANSPORTS[transport]
     prepared = member.prepare(path)
     words = keys.words(key, samples)
-    return jax.vmap(lambda word: member.transfer_s(word, bits, path, prepared, jnp.int32(0)))(words)
+    opening_s = handshake_s(words, path) if connect else 0.0
+    start = jnp.int32(0)
+    return opening_s + jax.vmap(lambda word: member.transfer_s(word, bits, path, prepared, start))(
+        words
+    )
 
 
 traces: list[Plan] = []  # one entry per trace of a program, for those who count compilations

@@ -63,6 +63,7 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "attack": ATTACKS,
     "optimizer": OPTIMIZERS,
     "problem": PROBLEMS,
+    "transport": TRANSPORTS,
 }
 LAW_NAMES = tuple(LAWS)
 TRANSPORT_NAMES = tuple(TRANSPORTS)

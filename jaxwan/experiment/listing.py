@@ -31,6 +31,7 @@ FAMILY_OF = {
     "attacks": "attack",
     "optimizers": "optimizer",
     "problems": "problem",
+    "transports": "transport",
 }
 
 

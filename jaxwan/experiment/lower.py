@@ -160,6 +160,7 @@ def world_plan(resolved: Resolved, workers: int, ticks: int) -> WorldPlan:
     return WorldPlan(
         protocol="barrier" if barrier else "events",
         transport=resolved.transport,
+        connect=resolved.connect and resolved.transport != "ideal",
         workers=workers,
         slots=workers if barrier else resolved.buffer,
         ticks=ticks,
@@ -235,6 +236,8 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         detection_s=_f32(detection * step_s),
         cycle_ends=np.asarray(length.cycle_ends, np.int32),
         ticks=np.asarray(length.ticks, np.int32),
+        streams=_f32(resolved.streams),
+        window_bytes=_f32(resolved.window_bytes or math.inf),
         **failure_knobs(resolved, plan, width),
     )
     return WorldKnobs(**floats, **values)

@@ -121,6 +121,9 @@ class Resolved:
     attack: Choice | None  # None where nobody attacks
     optimizer: Choice
     transport: str
+    streams: int  # parallel connections of a transfer
+    window_bytes: float | None  # largest window of a connection
+    connect: bool  # every transfer opens its connections
     compute_sigma: float  # sigma of the lognormal compute noise (mean 1)
     steps: int  # local gradient steps per worker slot
     timing_only: bool

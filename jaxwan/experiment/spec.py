@@ -71,6 +71,15 @@ class LinkTable(Settings):
     jitter_s: Delay | None = Field(
         default=None, description="standard deviation of the delay, seconds"
     )
+    streams: Annotated[int, Range(1, 256)] = Field(
+        default=1, description="parallel connections that share a transfer (not ideal)"
+    )
+    window_bytes: Annotated[float, Range(1024.0)] | None = Field(
+        default=None, description="largest window of a connection (not ideal); no limit unless told"
+    )
+    connect: Switch = Field(
+        default=False, description="every transfer opens its connections first (not ideal)"
+    )
 
 
 class ComputeTable(Settings):

@@ -86,13 +86,13 @@ def _work(
     knobs = world.knobs
 
     def one(
-        worker: Worker, spells: jax.Array, cycle: jax.Array, missed: jax.Array, anew: jax.Array,
-        start: Instant,
+        place: jax.Array, worker: Worker, spells: jax.Array, cycle: jax.Array,
+        missed: jax.Array, anew: jax.Array, start: Instant,
     ) -> tuple[Fetch, Transfers, jax.Array, Walk]:  # fmt: skip
         pace = Pace(worker.compute_key, worker.speed, slowed_at(spells, start))
         compute = compute_s(knobs, pace, cycle)
         fetch = what_to_fetch(knobs, missed, anew)
-        moved = transfers(plan, knobs, worker.link, cycle, fetch, compute)
+        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, fetch, compute)
         work = (moved.download_s, compute, moved.upload_s)
         luck = Luck(world.laws, worker.spell_key)
         return fetch, moved, compute, walk(luck, spells, start, work, resume_download=False)
@@ -101,8 +101,9 @@ def _work(
     begin = clock.choose(takes_part, jax.tree.map(lambda x: x[None], start),
                          clock.never(takes_part.shape))  # fmt: skip
     lived = jax.vmap(one)(
-        world.workers, state.spells, state.cycle, missed, state.stranger, begin
-    )
+        jnp.arange(plan.workers), world.workers, state.spells, state.cycle, missed,
+        state.stranger, begin,
+    )  # fmt: skip
     fetch, moved, compute, walked = lived
     lost = takes_part & walked.lost
     delivered = takes_part & ~walked.lost & ~clock.is_never(walked.end)

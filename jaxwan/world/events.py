@@ -185,7 +185,9 @@ def _start_cycle(
     pace = Pace(worker.compute_key, worker.speed, slowed_at(done.spells, begin))
     compute = compute_s(knobs, pace, cycle)
     fetch = what_to_fetch(knobs, start.applied - done.applied, done.wiped)
-    moved: Transfers = transfers(plan, knobs, worker.link, cycle, fetch, compute)
+    moved: Transfers = transfers(
+        plan, knobs, worker.link, world.ready, end.worker, cycle, fetch, compute
+    )
     luck = Luck(world.laws, worker.spell_key)
     work = (moved.download_s, compute, moved.upload_s)
     walked = walk(luck, done.spells, begin, work, lost=away)

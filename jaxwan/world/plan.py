@@ -23,6 +23,7 @@ class WorldPlan:
     ticks: int  # room for ticks; each run has its own number in its knobs
     processes: tuple[str, ...] = USUAL  # outages that any run may have, in the order of PROCESSES
     stationary: bool = False  # some process starts in its stationary state
+    connect: bool = False  # every transfer opens its connections
     intervals: int = 0  # room for a worker's recorded outages
 
 
@@ -54,5 +55,8 @@ class WorldKnobs:
     outages: RenewalKnobs  # [process of the plan]
     slowdown: RenewalKnobs  # [1]
     slowdown_factor: jax.Array
+    compress_s: jax.Array | None = None  # of one update, after the computation; None takes no time
     region: jax.Array | None = None  # int32 [worker]; CRC-32 of its name, for regional outages
+    streams: jax.Array | None = None  # parallel connections of a transfer; None = one
+    window_bytes: jax.Array | None = None  # largest window of a connection; None = no limit
     trace: TraceKnobs | None = None  # recorded outages, for the process "replay"

@@ -11,7 +11,7 @@ from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
-from jaxwan.world.exchange import Link, links
+from jaxwan.world.exchange import Link, Ready, links, prepare
 from jaxwan.world.failures import History, history
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.rows import pack
@@ -50,6 +50,7 @@ class World(NamedTuple):
     workers: Worker  # [worker, ...]
     packed: jax.Array  # int32 [worker, field]; the same, one worker a row
     first: jax.Array  # int32 [worker, process, 5]; everybody's first spells
+    ready: Ready  # what the transport needs of the links
 
 
 @pytree
@@ -114,7 +115,8 @@ def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
     workers = Worker(
         compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, online
     )
-    return World(knobs, laws, workers, jax.vmap(pack)(workers), first)
+    ready = prepare(plan, knobs, workers.link)
+    return World(knobs, laws, workers, jax.vmap(pack)(workers), first, ready)
 
 
 def attacking(knobs: WorldKnobs, at: Instant) -> jax.Array:
