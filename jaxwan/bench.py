@@ -25,6 +25,7 @@ from jaxwan.world.run import run_worlds
 from jaxwan.world.state import Outcome
 
 TARGET_RATIO = 10.0
+MOST_COST = 3.0  # of a transport, as a multiple of the ideal one
 STEADY = ("transient",)  # the processes of a plan whose runs never fail
 
 
@@ -168,11 +169,15 @@ def _heap_speed(model: Model, seconds: float) -> _Timed:
 def bench_arrivals(runs: int = 1024, seconds: float = 2.0) -> list[dict[str, Any]]:
     """Time asynchronous arrivals per second, in the world and in a plain-Python heap loop.
 
-    `runs` is the width of one batch, `seconds` the time spent on each of the two.
+    `runs` is the width of one batch, `seconds` the time spent on each of the two. The transports
+    are compared with the ideal one by processor time.
     """
     model = Model()
     before = _heap_speed(model, seconds / 2)
     world = _world_speed(model, runs, seconds)
+    costs = [
+        (name, _world_speed(model, runs, seconds / 2, name)) for name in ("cubic", "bbr")
+    ]
     after = _heap_speed(model, seconds / 2)
     plain = 0.5 * (before.per_s + after.per_s)
     plain_core = 0.5 * (before.per_core_s + after.per_core_s)
@@ -196,4 +201,12 @@ def bench_arrivals(runs: int = 1024, seconds: float = 2.0) -> list[dict[str, Any
         line("compilation of the world", world.compile_s, "s"),
         line("accepted share, plain Python heap loop", after.accepted_share, ""),
         line("accepted share, vectorized world", world.accepted_share, ""),
+        *(
+            line(
+                f"async arrivals over {name}; ratio: cost against ideal", own.per_s, "arrivals/s",
+                ratio=world.per_core_s / own.per_core_s, target=MOST_COST,
+                ok=world.per_core_s <= MOST_COST * own.per_core_s,
+            )
+            for name, own in costs
+        ),
     ]  # fmt: skip

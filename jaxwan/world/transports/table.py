@@ -36,7 +36,8 @@ SEGMENT_BITS = 1448 * 8  # payload of a segment, MTU 1500 with timestamps
 WIRE_BITS = 1514 * 8  # what it occupies on the wire
 HOST_S = 0.6e-3  # both hosts' part of a round trip ...
 HOST_RTT_S = 2e-3  # ... less below round trips like this
-SPREAD = 0.05  # of transfers that should take equally long: hosts, schedulers, cross traffic
+SPREAD = 0.075  # of transfers that should take equally long: hosts, schedulers, cross traffic
+UNEVEN = 0.015  # streams share unevenly: the slowest takes longer by streams ** UNEVEN
 LEAST_LOSS = 1e-5
 LEAST_RTT_S = 1e-3  # where segments are lost: timers exist without a distance, too
 END = 1e9  # segments; the curve goes on to there by the rate at its end
@@ -141,15 +142,17 @@ def _least_log_s(path: Path, segments: jax.Array) -> jax.Array:
     return jnp.log(jnp.clip(rtt_s + segments / stream_rate(path, rtt_s), 1e-30, 1e30))
 
 
-def _end(algorithm: str, path: Path, last: jax.Array) -> jax.Array:
-    """Return the log seconds of END segments, where `last` is those of the table's last payload.
+def _end(algorithm: str, path: Path, last: jax.Array, before: jax.Array) -> jax.Array:
+    """Return the log seconds of END segments from those of the table's last two payloads.
 
-    A segment takes what it took so far on average, but at least what the steady window allows.
+    A segment takes what it took between these, but at least what the steady window allows.
     """
+    took = 1.0 - jnp.exp(jnp.minimum(before - last, -0.3))
+    end = last + jnp.log(took) + math.log((END - SEGMENTS[-1]) / (SEGMENTS[-1] - SEGMENTS[-2]))
     rtt_s = round_trip_s(path)
     law_s = rtt_s / steady_window(algorithm, rtt_s, jnp.maximum(path.loss, 1e-12))
     law = jnp.log(jnp.maximum(law_s, 1e-30) * (END - SEGMENTS[-1]))
-    return jnp.maximum(last + math.log(END / SEGMENTS[-1]), law)
+    return jnp.maximum(end, law)
 
 
 def curve(algorithm: str, path: Path) -> jax.Array:
@@ -157,22 +160,24 @@ def curve(algorithm: str, path: Path) -> jax.Array:
     ratio = _mixture(algorithm, path, lambda table, at: table[at])
     least = _least_log_s(path, jnp.asarray(SEGMENTS, jnp.float32))[:, None]
     log_s = jax.lax.cummax(ratio.reshape(NODES, LEVELS) + least)
-    return jnp.concatenate([log_s.ravel(), _end(algorithm, path, log_s[-1])])
+    return jnp.concatenate([log_s.ravel(), _end(algorithm, path, log_s[-1], log_s[-2])])
 
 
 def fixed(algorithm: str, path: Path, bits: jax.Array) -> jax.Array:
     """Return a link's log seconds `[level]` for one payload."""
     low, along = _payload(bits, path)
-    upper = jnp.minimum(low + 1, NODES - 1)
+    inner = jnp.minimum(low, NODES - 2)
 
     def both(table: jax.Array, at: Any) -> jax.Array:
         cells = table.reshape(*table.shape[:-1], NODES, LEVELS)
-        return jnp.stack([cells[(*at, low)], cells[(*at, upper)]])
+        return jnp.stack([cells[(*at, inner)], cells[(*at, inner + 1)]])
 
-    nodes = jnp.asarray(SEGMENTS, jnp.float32)[jnp.stack([low, upper])]
-    log_s = _mixture(algorithm, path, both) + _least_log_s(path, nodes)[:, None]
-    above = jnp.where(low == NODES - 1, _end(algorithm, path, log_s[0]), log_s[1])
-    return log_s[0] * (1.0 - along) + jnp.maximum(above, log_s[0]) * along
+    nodes = jnp.asarray(SEGMENTS, jnp.float32)[jnp.stack([inner, inner + 1])]
+    log_s = jax.lax.cummax(_mixture(algorithm, path, both) + _least_log_s(path, nodes)[:, None])
+    outside = low > inner
+    below = jnp.where(outside, log_s[1], log_s[0])
+    above = jnp.where(outside, _end(algorithm, path, log_s[1], log_s[0]), log_s[1])
+    return below * (1.0 - along) + above * along
 
 
 def _payload(bits: jax.Array, path: Path) -> tuple[jax.Array, jax.Array]:
@@ -241,6 +246,7 @@ def fixed_transfer_s(
 def _told_s(word: jax.Array, bits: jax.Array, path: Path, log_s: jax.Array) -> jax.Array:
     """Return the seconds of a transfer from its log seconds: jitter, spread, a short payload."""
     segments = bits / (SEGMENT_BITS * path.streams)
+    log_s = log_s + UNEVEN * jnp.log(path.streams)
     flow_s = jnp.exp(log_s) * jnp.maximum(segments * (1.0 / END), 1.0)
     rate = path.bandwidth_bps / (WIRE_BITS * path.streams)
     flow_s = flow_s - jnp.maximum(1.0 - segments, 0.0) / rate
