@@ -113,7 +113,7 @@ def world_of(
         slowdown=steady(1),
         slowdown_factor=jnp.float32(1),
     )  # fmt: skip
-    plan = WorldPlan("events", transport, n, 1, ends, STEADY)
+    plan = WorldPlan("events", transport, n, 1, ends, processes=STEADY)
     return plan, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (runs, *leaf.shape)), knobs)
 
 

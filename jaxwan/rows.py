@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,16 +11,19 @@ import pandas as pd
 
 from jaxwan.columns import IDENTITY, typed
 from jaxwan.engine import Output
-from jaxwan.experiment.devices import (
-    EGRESS_USD_PER_GB,
-    GIGABYTE,
-    NETWORK_J_PER_BYTE,
-    device,
-    fits,
-    memory_bytes,
+from jaxwan.experiment.devices import fits, memory_bytes
+from jaxwan.experiment.lower import (
+    Sizes,
+    budget,
+    compress_s,
+    config_id,
+    is_barrier,
+    local_steps,
+    run_id,
+    sizes,
 )
-from jaxwan.experiment.lower import Sizes, budget, config_id, is_barrier, local_steps, run_id, sizes
-from jaxwan.experiment.resolved import Resolved
+from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
+from jaxwan.experiment.resolved import Resolved, Worker
 from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -228,38 +233,51 @@ def _verdict(facts: list[Facts], columns: dict[str, Any], out: Output) -> dict[s
     return {"success": success, "failed_criteria": reasons, "status": states}
 
 
-def _busy_share(facts: list[Facts], out: Output) -> np.ndarray:
-    """Share the time spent computing among workers `[run, worker]`, by cycles over speed."""
-    arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
-    weight = np.zeros_like(arrivals)
+def _per_worker(
+    facts: list[Facts], width: int, figure: Callable[[Resolved, Worker], float]
+) -> np.ndarray:
+    """Return one figure of every worker `[run, worker]`."""
+    table = np.zeros((len(facts), width))
     for run, f in enumerate(facts):
-        slow = {"cpu": f.resolved.scenario.cpu_slowdown}
-        speeds = [own.speed / slow.get(own.device, 1.0) for own in f.resolved.workers]
-        weight[run, : len(speeds)] = arrivals[run, : len(speeds)] / speeds
+        own = [figure(f.resolved, worker) for worker in f.resolved.workers]
+        table[run, : len(own)] = own
+    return table
+
+
+def _shares(weight: np.ndarray) -> np.ndarray:
     return _ratio(weight, weight.sum(axis=1, keepdims=True), 0.0)
 
 
+def _cycle_s(resolved: Resolved, worker: Worker) -> float:
+    """Return the computing of one usual cycle."""
+    slow = resolved.scenario.cpu_slowdown if worker.device == CPU else 1.0
+    return resolved.scenario.step_s * local_steps(resolved) * slow / worker.speed + compress_s(
+        resolved
+    )
+
+
 def _resources(facts: list[Facts], out: Output, columns: dict[str, Any]) -> dict[str, Any]:
-    """Return energy, cost and memory by the figures of each worker's device."""
+    """Return energy, cost and memory by the figures of each worker's device and provider.
+
+    The time spent computing is shared among workers by arrivals and usual cycles, the bytes moved
+    by arrivals; both directions are charged as egress.
+    """
     up_s = np.asarray(out.outcome.up_s, np.float64)
-    width = up_s.shape[1]
-
-    def per_worker(name: str) -> np.ndarray:
-        table = np.zeros((len(facts), width))
-        for run, f in enumerate(facts):
-            own = [getattr(device(worker.device), name) for worker in f.resolved.workers]
-            table[run, : len(own)] = own
-        return table
-
-    busy_s = _seconds(out.outcome.totals.busy)[:, None] * _busy_share(facts, out)
+    figure = partial(_per_worker, facts, up_s.shape[1])
+    arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
+    watts = figure(lambda _, worker: device(worker.device).busy_w)
+    rest = figure(lambda _, worker: device(worker.device).idle_w)
+    price = figure(lambda own, worker: hourly(worker.device, own.pricing))
+    egress = figure(lambda _, worker: PROVIDERS[worker.provider].usd_per_gb)
+    busy_s = _seconds(out.outcome.totals.busy)[:, None] * _shares(arrivals * figure(_cycle_s))
     idle_s = np.maximum(up_s - busy_s, 0.0)
     moved = columns["bytes_sent"] + columns["bytes_received"]
-    watts, rest, price = (per_worker(name) for name in ("busy_w", "idle_w", "usd_per_hour"))
+    own_bytes = moved[:, None] * _shares(arrivals + figure(lambda *_: 1e-9))
     machines = np.sum(busy_s * watts + idle_s * rest, axis=1)
     hours = np.sum(up_s * price, axis=1) / 3600.0
     return {
         "energy_j": machines + moved * NETWORK_J_PER_BYTE,
-        "cost_usd": hours + moved / GIGABYTE * EGRESS_USD_PER_GB,
+        "cost_usd": hours + np.sum(own_bytes * egress, axis=1) / GIGABYTE,
         "memory_peak_bytes": np.array([f.memory_bytes for f in facts], np.float64),
         "memory_fits": pd.array([f.fits for f in facts], dtype="boolean"),
     }

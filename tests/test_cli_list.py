@@ -29,6 +29,8 @@ KINDS = {
     "scenarios": "simple",
     "challenges": "byzantine",
     "failures": "planetlab",
+    "devices": "rtx_4090",
+    "providers": "aws_inter_region",
     "strategies": "async",
     "compressors": "topk",
     "aggregators": "median",

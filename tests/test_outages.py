@@ -31,10 +31,11 @@ from jaxwan.world.plan import WorldPlan
 from jaxwan.world.spells import FAILURES, NO_RECORD, PROCESSES, TraceKnobs
 
 WIDTH, TICKS, INTERVALS = 4, 24, 3
+ALL = {"processes": PROCESSES, "stationary": True, "intervals": INTERVALS}
 PLANS = {
-    "events": WorldPlan("events", "ideal", WIDTH, 1, TICKS, PROCESSES, True, INTERVALS),
-    "buffered": WorldPlan("events", "ideal", WIDTH, 2, TICKS, PROCESSES, True, INTERVALS),
-    "barrier": WorldPlan("barrier", "ideal", WIDTH, WIDTH, TICKS, PROCESSES, True, INTERVALS),
+    "events": WorldPlan("events", "ideal", WIDTH, 1, TICKS, **ALL),
+    "buffered": WorldPlan("events", "ideal", WIDTH, 2, TICKS, **ALL),
+    "barrier": WorldPlan("barrier", "ideal", WIDTH, WIDTH, TICKS, **ALL),
 }
 NEVER = ((np.inf, 0.0, 0.0), (1.0, 0.0, 0.0))
 WEIBULL = ((8.0, 2.0, 0.0), (1.0, 1.5, 0.0))
@@ -65,6 +66,7 @@ def knobs(present=WIDTH, slow=-1.0, **changes):
     base = {
         "up_bps": [1e6, 2e6, 5e6, 1e6], "down_bps": [2e6, 2e6, 1e7, 1e6],
         "delay_s": [0.1, 0.2, 0.05, 0.3], "outages": outages(), "trace": record(),
+        "compress_s": jnp.float32(0),
         "region": jnp.asarray(np.array(REGIONS, np.uint32).view(np.int32)),
     }  # fmt: skip
     found = world_knobs(WIDTH, present, **base | changes)
@@ -86,6 +88,7 @@ CASES = {
     "stationary regions": knobs(
         outages=outages({"regional": 0.5}, regional=((5.0, 0.0, 1.0), (5.0, 0.0, 1.0)))
     ),
+    "compressing": knobs(compress_s=jnp.float32(0.75), overlap=True, max_staleness=2),
     "slowed": knobs(
         slow=0.5, slowdown=RenewalKnobs(durations([(4.0, 1.0, 0.0)]), durations([(4.0, 1.0, 0.0)]))
     ),

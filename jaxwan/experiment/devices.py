@@ -1,10 +1,8 @@
-"""Devices: power, memory and price of what a worker runs on, with the source of each figure."""
+"""What one worker's machine must hold, and whether it does."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from jaxwan.core.families import member
+from jaxwan.experiment.prices import GIGABYTE, device
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.optimizers import OPTIMIZERS
@@ -12,49 +10,6 @@ from jaxwan.learning.problems import PROBLEMS, layout_of, with_defaults
 from jaxwan.learning.problems.flat import size
 
 FLOAT32_BYTES = 4
-GIGABYTE = 1e9
-EGRESS_USD_PER_GB = 0.09  # list price of the first 10 TB a month out of a large cloud region
-NETWORK_J_PER_BYTE = 1.4e-5  # 0.06 kWh/GB in 2015, halving every two years (Aslan et al. 2018)
-
-
-class Device(NamedTuple):
-    """What one worker's machine draws, holds and costs."""
-
-    summary: str
-    source: str
-    busy_w: float
-    idle_w: float
-    memory_bytes: float
-    usd_per_hour: float
-
-
-DEVICES = {
-    "reference_gpu": Device(
-        summary="The accelerator whose step time each scenario states.",
-        source="A100 SXM 80 GB: 400 W board limit, about 60 W idle; about 2 $/h on demand",
-        busy_w=400.0,
-        idle_w=60.0,
-        memory_bytes=80e9,
-        usd_per_hour=2.0,
-    ),
-    "cpu": Device(
-        summary="A server without accelerator, slower by the scenario's factor.",
-        source="two-socket server: about 300 W busy, 120 W idle; about 0.4 $/h for 8 cores, 64 GB",
-        busy_w=300.0,
-        idle_w=120.0,
-        memory_bytes=64e9,
-        usd_per_hour=0.4,
-    ),
-}
-
-
-def device(name: str) -> Device:
-    """Return a device by name.
-
-    Raises:
-        ValueError: naming the nearest device.
-    """
-    return member("device", DEVICES, name)
 
 
 def memory_bytes(resolved: Resolved) -> float:
@@ -76,3 +31,19 @@ def fits(resolved: Resolved) -> bool:
     """Tell whether every worker's memory fits its device."""
     smallest = min(device(worker.device).memory_bytes for worker in resolved.workers)
     return memory_bytes(resolved) <= smallest
+
+
+def misfit(resolved: Resolved) -> str | None:
+    """Say by how much a model exceeds the smallest device, or return None where it fits."""
+    needed = memory_bytes(resolved)
+    kinds = {worker.device for worker in resolved.workers}
+    small = sorted(
+        (device(kind).memory_bytes, kind) for kind in kinds if device(kind).memory_bytes < needed
+    )
+    if not small:
+        return None
+    held = ", ".join(f"{kind} {room / GIGABYTE:.3g} GB" for room, kind in small)
+    return (
+        f"memory: {resolved.scenario.name} with {resolved.compressor.kind} and "
+        f"{resolved.optimizer.kind} needs {needed / GIGABYTE:.3g} GB and does not fit ({held})"
+    )

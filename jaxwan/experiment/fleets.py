@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from jaxwan.experiment.errors import InputError, shown
+from jaxwan.experiment.prices import DEVICE_NAMES, PROVIDER_NAMES
 from jaxwan.experiment.schema import Range, Settings
 
 REQUIRED = ("region", "speed", "up_bps", "down_bps", "delay_s", "loss", "jitter_s", "online")
-OPTIONAL = ("name", "device", "attacker")
-TEXTS = ("name", "region", "device")
+OPTIONAL = ("name", "device", "attacker", "provider")
+TEXTS = ("name", "region", "device", "provider")
 SWITCHES = ("online", "attacker")
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -22,7 +23,8 @@ Bandwidth = Annotated[float, Range(0.0, open_low=True)]
 Delay = Annotated[float, Range(0.0, 1e6)]
 Loss = Annotated[float, Range(0.0, 1.0, open_high=True)]
 Speed = Annotated[float, Range(0.0, 1e6, open_low=True)]
-Device = Literal["reference_gpu", "cpu"]
+Device = Literal[DEVICE_NAMES]  # type: ignore[valid-type]
+Operator = Literal[PROVIDER_NAMES]  # type: ignore[valid-type]
 Switch = Annotated[bool, Strict()]
 
 
@@ -31,7 +33,9 @@ class WorkerEntry(Settings):
 
     name: str | None = None
     network: str | None = Field(default=None, description="a network's name or file")
-    speed: Speed = 1.0
+    speed: Speed | None = Field(
+        default=None, description="relative to the reference; the device's unless told"
+    )
     bandwidth_bps: Bandwidth | None = Field(default=None, description="both directions, bit/s")
     up_bps: Bandwidth | None = None
     down_bps: Bandwidth | None = None
@@ -40,6 +44,7 @@ class WorkerEntry(Settings):
     jitter_s: Delay | None = Field(default=None, description="standard deviation of the delay")
     region: str | None = None
     device: Device | None = None
+    provider: Operator | None = Field(default=None, description="whose egress prices apply; aws")
     online: Switch = Field(default=True, description="online at time 0")
     attacker: Switch = False
     count: Annotated[int, Range(1, 1_000_000)] = 1

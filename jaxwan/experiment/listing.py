@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxwan.core.families import Knob, Static
@@ -20,10 +20,12 @@ from jaxwan.experiment.catalog import (
 )
 from jaxwan.experiment.choices import FAMILIES
 from jaxwan.experiment.errors import unknown_name
+from jaxwan.experiment.prices import DEVICES, GIGABYTE, PROVIDERS, relative_speed
 from jaxwan.experiment.processes import load_preset, renewal
 from jaxwan.experiment.schema import Range, Settings, as_choice, is_integer
 
 Record = dict[str, Any]
+PRICED: dict[str, Mapping[str, Any]] = {"devices": DEVICES, "providers": PROVIDERS}
 FAMILY_OF = {
     "strategies": "strategy",
     "compressors": "compressor",
@@ -48,7 +50,7 @@ def fleet_text(challenge: ChallengeEntry) -> str:
     """Return the workers as text: `2 × typical_wan, slow_wan ×0.8 off`."""
     kinds: Counter[str] = Counter()
     for worker in challenge.worker:
-        speed = f" ×{worker.speed:g}" if worker.speed != 1.0 else ""
+        speed = f" ×{worker.speed:g}" if worker.speed not in (None, 1.0) else ""
         state = f"{'' if worker.online else ' off'}{' attacker' if worker.attacker else ''}"
         kinds[f"{worker.network or worker.region or 'worker'}{speed}{state}"] += worker.count
     return ", ".join(text if times == 1 else f"{times} × {text}" for text, times in kinds.items())
@@ -126,6 +128,32 @@ def preset_rows() -> list[Record]:
     return found
 
 
+def device_rows() -> list[Record]:
+    """Return the devices."""
+    return [
+        {
+            "name": name,
+            "bf16_speed": round(relative_speed(name, "bf16"), 2),
+            "memory_gb": entry.memory_bytes / GIGABYTE,
+            "busy_w": entry.busy_w,
+            "usd_per_hour": entry.usd_per_hour,
+            "spot": entry.spot_usd_per_hour,
+            "summary": entry.summary,
+            "paper": entry.source,
+        }
+        for name, entry in DEVICES.items()
+    ]
+
+
+def provider_rows() -> list[Record]:
+    """Return the providers and their egress prices."""
+    return [
+        {"name": name, "usd_per_gb": entry.usd_per_gb, "summary": entry.summary,
+         "paper": entry.source}
+        for name, entry in PROVIDERS.items()
+    ]  # fmt: skip
+
+
 def family_rows(family: str) -> list[Record]:
     """Return the members of a family with their settings."""
     return [
@@ -150,6 +178,8 @@ ROWS: dict[str, Callable[[], list[Record]]] = {
     "scenarios": scenario_rows,
     "challenges": challenge_rows,
     "failures": preset_rows,
+    "devices": device_rows,
+    "providers": provider_rows,
 }
 KINDS = (*ROWS, *FAMILY_OF)
 
@@ -211,6 +241,11 @@ def detail(kind: str, name: str) -> Record:
     which = plural(kind)
     if which in FAMILY_OF:
         return member_record(FAMILY_OF[which], name)
+    if which in PRICED:
+        entries = PRICED[which]
+        if name not in entries:
+            raise unknown_name(which[:-1], name, entries)
+        return {"name": name} | entries[name]._asdict()
     load: dict[str, Callable[[str], Settings]] = {
         "networks": load_network,
         "scenarios": load_scenario,

@@ -21,6 +21,7 @@ from jaxwan.experiment.outages import (
     may_start_down,
     processes_of,
 )
+from jaxwan.experiment.prices import CPU
 from jaxwan.experiment.resolved import Choice, Resolved
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS
@@ -183,6 +184,13 @@ def _f32(value: Any) -> np.ndarray:
     return np.asarray(value, np.float32)
 
 
+def compress_s(resolved: Resolved) -> float:
+    """Return the seconds that compressing one update takes."""
+    rate = resolved.compression_bytes_per_s
+    idle = rate is None or resolved.compressor.kind == "none"
+    return 0.0 if idle else sizes(resolved).dense_bytes / rate  # type: ignore[operator]
+
+
 def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) -> np.ndarray:
     values = [getattr(worker, field) for worker in resolved.workers]
     return np.asarray(values + [pad] * (width - len(values)), dtype)
@@ -190,7 +198,7 @@ def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) ->
 
 def _speeds(resolved: Resolved, width: int) -> np.ndarray:
     slow = resolved.scenario.cpu_slowdown
-    values = [w.speed / (slow if w.device == "cpu" else 1.0) for w in resolved.workers]
+    values = [w.speed / (slow if w.device == CPU else 1.0) for w in resolved.workers]
     return np.asarray(values + [1.0] * (width - len(values)), np.float32)
 
 
@@ -225,6 +233,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         cut=_cut(resolved, width),
         speed=_speeds(resolved, width),
         step_s=_f32(step_s),
+        compress_s=_f32(compress_s(resolved)),
         compute_noise=DurationKnobs(
             *map(_f32, (math.exp(-0.5 * sigma * sigma), 0.0, sigma))  # type: ignore[arg-type]
         ),

@@ -16,12 +16,14 @@ from jaxwan.experiment.catalog import (
     load_scenario,
 )
 from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES, OPTIMIZER_MODELS
+from jaxwan.experiment.devices import misfit
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fleets import WorkerEntry
+from jaxwan.experiment.prices import REFERENCE, relative_speed
 from jaxwan.experiment.processes import failures_of, replay_of
 from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Worker
 from jaxwan.experiment.schema import as_choice
-from jaxwan.experiment.spec import Experiment, LinkTable
+from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable
 
 MOST_CYCLES = 10**8  # workers x steps of one run
 LINK = ("up_bps", "down_bps", "delay_s", "loss", "jitter_s")
@@ -40,29 +42,42 @@ def link_of(table: NetworkEntry | WorkerEntry | LinkTable) -> dict[str, float]:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def worker_of(entry: WorkerEntry, name: str) -> Worker:
+def speed_of(entry: WorkerEntry, compute: ComputeTable) -> float:
+    """Return a worker's speed: stated, else its device's.
+
+    A device for the whole fleet is as much faster than the reference as the fleet's workers are.
+    """
+    if compute.speed is not None:
+        return compute.speed
+    if compute.device is not None:
+        return (entry.speed or 1.0) * relative_speed(compute.device, compute.precision)
+    return entry.speed or relative_speed(entry.device or REFERENCE, compute.precision)
+
+
+def worker_of(entry: WorkerEntry, name: str, experiment: Experiment) -> Worker:
     """Return one worker of the challenge on its own link."""
     network = link_of(load_network(entry.network)) if entry.network else {}
     link = {"delay_s": 0.0, "loss": 0.0, "jitter_s": 0.0} | network | link_of(entry)
     return Worker(
         name=name,
-        speed=entry.speed,
+        speed=speed_of(entry, experiment.compute),
         region=entry.region or entry.network or "here",
-        device=entry.device or "reference_gpu",
+        device=experiment.compute.device or entry.device or REFERENCE,
+        provider=experiment.provider or entry.provider or "aws",
         online=entry.online,
         attacker=entry.attacker,
         **link,
     )
 
 
-def fleet_of(challenge: ChallengeEntry) -> list[Worker]:
+def fleet_of(challenge: ChallengeEntry, experiment: Experiment) -> list[Worker]:
     """Return the challenge's workers, in order."""
     fleet: list[Worker] = []
     for number, entry in enumerate(challenge.worker):
         for copy in range(entry.count):
             own = entry.name and (entry.name if entry.count == 1 else f"{entry.name}-{copy}")
             try:
-                fleet.append(worker_of(entry, own or f"worker-{len(fleet)}"))
+                fleet.append(worker_of(entry, own or f"worker-{len(fleet)}", experiment))
             except InputError as error:
                 raise error.at(f"worker[{number}].network") from None
     return fleet
@@ -90,14 +105,12 @@ def with_attackers(fleet: list[Worker], attackers: int | None) -> list[Worker]:
 def workers_of(experiment: Experiment, challenge: ChallengeEntry) -> tuple[Worker, ...]:
     """Return the fleet with the experiment's overrides."""
     try:
-        fleet = fleet_of(challenge)
+        fleet = fleet_of(challenge, experiment)
     except InputError as error:
         raise InputError(f"{experiment.challenge}: {error}", "challenge") from None
     fleet = with_attackers(resized(fleet, experiment.workers), experiment.attackers)
     network = link_of(load_network(experiment.network)) if experiment.network else {}
     changes: dict[str, Any] = network | link_of(experiment.link)
-    compute = {"device": experiment.compute.device, "speed": experiment.compute.speed}
-    changes |= {name: value for name, value in compute.items() if value is not None}
     return tuple(replace(worker, **changes) for worker in fleet)
 
 
@@ -246,6 +259,8 @@ def resolve_and_warn(
         window_bytes=experiment.link.window_bytes,
         connect=experiment.link.connect,
         compute_sigma=experiment.compute.sigma,
+        compression_bytes_per_s=experiment.compute.compression_bytes_per_s,
+        pricing=experiment.pricing,
         steps=steps,
         timing_only=experiment.timing_only,
         fidelity=experiment.fidelity,
@@ -254,7 +269,7 @@ def resolve_and_warn(
         labels=dict(labels or {}),
         **chosen,
     )
-    return resolved, warnings
+    return resolved, [*warnings, *filter(None, [misfit(resolved)])]
 
 
 def resolve(experiment: Experiment, labels: Mapping[str, Any] | None = None) -> Resolved:

@@ -32,6 +32,7 @@ class Worker:
     jitter_s: float  # standard deviation of the delay
     region: str
     device: str
+    provider: str
     online: bool  # online at time 0
     attacker: bool
 
@@ -124,6 +125,8 @@ class Resolved:
     streams: int  # parallel connections of a transfer
     window_bytes: float | None  # largest window of a connection
     connect: bool  # every transfer opens its connections
+    pricing: str  # "on_demand" or "spot"
+    compression_bytes_per_s: float | None  # dense bytes; None takes no time
     compute_sigma: float  # sigma of the lognormal compute noise (mean 1)
     steps: int  # local gradient steps per worker slot
     timing_only: bool

@@ -19,7 +19,8 @@ from jaxwan.experiment.choices import (
     Switch,
 )
 from jaxwan.experiment.errors import unknown_name
-from jaxwan.experiment.fleets import Delay, Device, Loss, Speed
+from jaxwan.experiment.fleets import Delay, Device, Loss, Operator, Speed
+from jaxwan.experiment.prices import PRECISIONS, PRICINGS
 from jaxwan.experiment.processes import FailureTable
 from jaxwan.experiment.schema import Range, Settings
 
@@ -90,6 +91,12 @@ class ComputeTable(Settings):
     )
     device: Device | None = Field(default=None, description="every worker's device")
     speed: Speed | None = Field(default=None, description="every worker's speed")
+    precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
+        default="bf16", description="whose peaks say how much faster a device is"
+    )
+    compression_bytes_per_s: Annotated[float, Range(0.0, open_low=True)] | None = Field(
+        default=None, description="dense bytes compressed a second; takes no time unless told"
+    )
 
 
 class LearningTable(Settings):
@@ -142,6 +149,12 @@ class Experiment(Settings):
     link: LinkTable = LinkTable()
     compute: ComputeTable = ComputeTable()
     failures: FailureTable = FailureTable()
+    pricing: Literal[PRICINGS] = Field(  # type: ignore[valid-type]
+        default="on_demand", description="the price of every worker's hours"
+    )
+    provider: Operator | None = Field(
+        default=None, description="whose egress prices apply to every worker"
+    )
     learning: LearningTable = LearningTable()
     timing_only: Switch = Field(default=False, description="simulate time and bytes, train nothing")
     fidelity: Literal["proxy", "full"] = Field(

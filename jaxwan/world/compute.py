@@ -24,11 +24,12 @@ BACKWARD_SHARE = 2.0 / 3.0  # of a gradient step; the forward pass is the other 
 
 
 def compute_s(knobs: WorldKnobs, pace: Pace, cycle: jax.Array) -> jax.Array:
-    """Return the seconds of one cycle's computation."""
+    """Return the seconds of one cycle's computation, compression included."""
     word, _ = keys.threefry(pace.key, cycle, jnp.uint32(0))
     noise = duration(knobs.compute_noise, word)
     factor = jnp.where(pace.slowed, knobs.slowdown_factor, 1.0)
-    return knobs.step_s * knobs.local_steps * noise * factor / pace.speed
+    steps_s = knobs.step_s * knobs.local_steps * noise * factor / pace.speed
+    return steps_s if knobs.compress_s is None else steps_s + knobs.compress_s
 
 
 def hidden_s(knobs: WorldKnobs, compute: jax.Array) -> jax.Array:
@@ -37,4 +38,5 @@ def hidden_s(knobs: WorldKnobs, compute: jax.Array) -> jax.Array:
     In the limit of many layers the gradient leaves evenly during the backward pass (Douillard et
     al. 2025, App.), so a send of N bits ends at max(T, T/3 + N/B).
     """
-    return jnp.where(knobs.overlap, BACKWARD_SHARE * compute / knobs.local_steps, 0.0)
+    steps_s = compute if knobs.compress_s is None else compute - knobs.compress_s
+    return jnp.where(knobs.overlap, BACKWARD_SHARE * steps_s / knobs.local_steps, 0.0)

@@ -143,7 +143,8 @@ class Worker:
             self.slow.advance()
         factor = knobs.slowdown_factor if self.slow.start <= begin else f32(1)
         work = knobs.step_s * knobs.local_steps * self.noise[self.cycle] * factor
-        work = work / knobs.speed[self.index]
+        compress = f32(0) if knobs.compress_s is None else knobs.compress_s
+        work = work / knobs.speed[self.index] + compress
         updates = applied - self.seen
         dense = bool(self.stranger or f32(updates) * knobs.update_bits >= knobs.dense_bits)
         bits = knobs.dense_bits if dense else f32(updates) * knobs.update_bits
@@ -153,7 +154,7 @@ class Worker:
             wire_up = knobs.update_bits / knobs.up_bps[i]
         late = knobs.delay_s[i] + knobs.jitter_s[i] * self.normals[self.cycle]
         late = np.maximum(late, 0)
-        hidden = f32(2 / 3) * work / knobs.local_steps if knobs.overlap else f32(0)
+        hidden = f32(2 / 3) * (work - compress) / knobs.local_steps if knobs.overlap else f32(0)
         upload = wire_up + late[1] - min(hidden, wire_up)
         facts = {"dense": dense, "updates": 0 if dense else updates, "down": wire_down,
                  "up": wire_up, "download_s": wire_down + late[0], "upload_s": upload,
