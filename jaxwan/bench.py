@@ -107,6 +107,7 @@ def world_of(
         delay_s=every * model.delay_s, loss=every * 0, jitter_s=every * model.jitter_s,
         step_s=jnp.float32(model.step_s), compute_noise=DurationKnobs(*map(jnp.float32, noise)),
         local_steps=jnp.float32(1), overlap=jnp.array(False),
+        overlap_steps=jnp.float32(0),
         update_bits=jnp.float32(model.update_bits), dense_bits=jnp.float32(model.dense_bits),
         max_staleness=jnp.int32(model.max_staleness), detection_s=jnp.float32(0),
         cycle_ends=jnp.int32(ends), ticks=jnp.int32(ends), outages=steady(len(STEADY)),

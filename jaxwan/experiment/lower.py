@@ -239,6 +239,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         ),
         local_steps=_f32(local_steps(resolved)),
         overlap=np.asarray(bool(_strategy_knob(resolved, "overlap", False))),
+        overlap_steps=_f32(0.0),
         update_bits=_f32(message.update_bits),
         dense_bits=_f32(message.dense_bits),
         max_staleness=np.asarray(_strategy_knob(resolved, "max_staleness", UNBOUNDED), np.int32),

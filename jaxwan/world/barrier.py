@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
 from jaxwan.core.tick import Tick
+from jaxwan.world.closing import close
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Fetch, Transfers, transfers, what_to_fetch
 from jaxwan.world.failures import Wait, Walk, await_up, walk
@@ -26,6 +27,7 @@ from jaxwan.world.state import (
     count,
     no_counts,
 )
+from jaxwan.world.together import all_reduce, shared_down_s, shared_up_s
 
 
 class BarrierState(NamedTuple):
@@ -50,10 +52,13 @@ class _Round(NamedTuple):
     takes_part: jax.Array
     delivered: jax.Array
     lost: jax.Array
+    cancelled: jax.Array  # still on their way when the round closed
     fetch: Fetch
     moved: Transfers
-    compute: jax.Array
+    payloads: jax.Array  # sent, in payloads
+    wire_up_s: jax.Array
     walk: Walk
+    closes: Instant  # a scalar
 
 
 def begin(plan: WorldPlan, world: World) -> BarrierState:
@@ -71,7 +76,7 @@ def begin(plan: WorldPlan, world: World) -> BarrierState:
 
 def _await_up(world: World, state: BarrierState) -> Wait:
     """Let every worker wait until it is up, now or later."""
-    now = clock.latest_of(state.ready, jax.tree.map(lambda x: x[None], state.now))
+    now = clock.latest_of(state.ready, _in_fleet(state.now))
 
     def one(own: jax.Array, spells: jax.Array, now: Instant) -> Wait:
         return await_up(Luck(world.laws, own), spells, now)
@@ -79,42 +84,98 @@ def _await_up(world: World, state: BarrierState) -> Wait:
     return jax.vmap(one)(world.workers.spell_key, state.spells, now)
 
 
+def _in_fleet(instant: Instant) -> Instant:
+    """Return a scalar instant as `[1]`, to stand beside the workers'."""
+    return jax.tree.map(lambda x: x[None], instant)
+
+
+def _move(
+    plan: WorldPlan, world: World, state: BarrierState, start: Instant, here: jax.Array
+) -> tuple[Fetch, Transfers, jax.Array]:
+    """Draw everybody's transfers and seconds of computation for a round, all `[worker]`."""
+    knobs = world.knobs
+    fetch = what_to_fetch(knobs, state.applied - state.seen, state.stranger)
+
+    def one(
+        place: jax.Array, worker: Worker, spells: jax.Array, cycle: jax.Array, fetch: Fetch
+    ) -> tuple[Transfers, jax.Array]:
+        pace = Pace(worker.compute_key, worker.speed, slowed_at(spells, start))
+        compute = compute_s(knobs, pace, cycle)
+        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, fetch, compute)
+        return moved, compute
+
+    places = jnp.arange(plan.workers)
+    moved, compute = jax.vmap(one)(places, world.workers, state.spells, state.cycle, fetch)
+    if plan.exchange != "star":  # the result of an all-reduce is already there
+        idle = fetch.bits <= 0
+        none = jnp.zeros_like(moved.upload_s)
+        moved = moved._replace(download_s=jnp.where(idle, 0.0, moved.download_s), upload_s=none)
+    elif plan.shared:
+        assert knobs.server is not None
+        queued = shared_down_s(knobs.server, fetch.bits, here) - moved.wire_down_s
+        moved = moved._replace(download_s=moved.download_s + jnp.maximum(queued, 0.0))
+    return fetch, moved, compute
+
+
 def _work(
     plan: WorldPlan, world: World, state: BarrierState, start: Instant, takes_part: jax.Array
 ) -> _Round:
-    """Let every worker that takes part download, compute and upload."""
+    """Let every worker that takes part download, compute and upload, and close the round."""
     knobs = world.knobs
+    fetch, moved, compute = _move(plan, world, state, start, takes_part)
 
-    def one(
-        place: jax.Array, worker: Worker, spells: jax.Array, cycle: jax.Array,
-        missed: jax.Array, anew: jax.Array, start: Instant,
-    ) -> tuple[Fetch, Transfers, jax.Array, Walk]:  # fmt: skip
-        pace = Pace(worker.compute_key, worker.speed, slowed_at(spells, start))
-        compute = compute_s(knobs, pace, cycle)
-        fetch = what_to_fetch(knobs, missed, anew)
-        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, fetch, compute)
-        work = (moved.download_s, compute, moved.upload_s)
-        luck = Luck(world.laws, worker.spell_key)
-        return fetch, moved, compute, walk(luck, spells, start, work, resume_download=False)
+    def one(own: jax.Array, spells: jax.Array, work: tuple[jax.Array, ...], start: Instant) -> Walk:
+        luck = Luck(world.laws, own)
+        return walk(luck, spells, start, work, resume_download=False)
 
-    missed = state.applied - state.seen
-    begin = clock.choose(takes_part, jax.tree.map(lambda x: x[None], start),
-                         clock.never(takes_part.shape))  # fmt: skip
-    lived = jax.vmap(one)(
-        jnp.arange(plan.workers), world.workers, state.spells, state.cycle, missed,
-        state.stranger, begin,
-    )  # fmt: skip
-    fetch, moved, compute, walked = lived
+    begin = clock.choose(takes_part, _in_fleet(start), clock.never(takes_part.shape))
+    work = (moved.download_s, compute, moved.upload_s)
+    walked = jax.vmap(one)(world.workers.spell_key, state.spells, work, begin)
+    payloads, wire_up_s = jnp.ones_like(compute), moved.wire_up_s
+    if plan.shared and plan.exchange == "star":
+        walked = _queue(plan, world, walked, moved, start, takes_part)
+    if plan.exchange != "star":
+        ready = takes_part & ~walked.lost & ~clock.is_never(walked.end)
+        walked, payloads, wire_up_s = all_reduce(plan, world, state.cycle, walked, ready)
     lost = takes_part & walked.lost
     delivered = takes_part & ~walked.lost & ~clock.is_never(walked.end)
-    return _Round(takes_part, delivered, lost, fetch, moved, compute, walked)
+    noticed = clock.add(walked.lost_at, jnp.broadcast_to(knobs.detection_s, lost.shape))
+    known_at = clock.choose(walked.lost, noticed, walked.end)
+    cancelled = jnp.zeros_like(lost)
+    if plan.early:
+        assert knobs.closing is not None
+        closed = close(knobs.closing, start, walked.end, known_at, delivered, takes_part)
+        closes, cancelled = closed.at, closed.cancelled
+    else:
+        closes = clock.latest(known_at, takes_part)
+    return _Round(
+        takes_part, delivered & ~cancelled, lost & ~cancelled, cancelled, fetch, moved, payloads,
+        wire_up_s, walked, closes,
+    )  # fmt: skip
 
 
-def _count(counts: Counts, round_: _Round, start: Instant) -> Counts:
+def _queue(
+    plan: WorldPlan, world: World, walked: Walk, moved: Transfers, start: Instant, here: jax.Array
+) -> Walk:
+    """Let the uploads wait for one another at the coordinator's ingress."""
+    knobs = world.knobs
+    assert knobs.server is not None
+    sent = here & ~walked.lost & ~clock.is_never(walked.end)
+    end_s = clock.since(walked.end, _in_fleet(start))
+    begin_s = jnp.where(sent, end_s - moved.wire_up_s, jnp.inf)
+    through_s = shared_up_s(knobs.server, knobs.update_bits, begin_s, sent)
+    wait_s = jnp.where(sent, jnp.maximum(through_s - end_s, 0.0), 0.0)
+    return walked._replace(end=clock.add(walked.end, wait_s))
+
+
+def _count(counts: Counts, round_: _Round) -> Counts:
     """Add one round to the counts."""
     ok, present, moved = round_.delivered, round_.takes_part, round_.moved
-    upload = clock.since(round_.walk.end, round_.walk.computed)
+    walked, late = round_.walk, round_.cancelled
+    upload = clock.since(walked.end, walked.computed)
     zero = jnp.int32(0)
+    ahead = jnp.maximum(clock.since(walked.computed, _in_fleet(round_.closes)), 0.0)
+    busy = jnp.where(late, jnp.clip(walked.busy_s - ahead, 0.0, walked.busy_s), walked.busy_s)
 
     def total(mask: jax.Array, values: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(mask, values, 0))
@@ -123,14 +184,14 @@ def _count(counts: Counts, round_: _Round, start: Instant) -> Counts:
         return jnp.sum(mask, dtype=jnp.int32)
 
     events = (
-        number(ok), zero, number(round_.lost), zero, number(present & round_.fetch.dense),
-        total(present, round_.fetch.updates),
+        number(ok), number(late), number(round_.lost), zero,
+        number(present & round_.fetch.dense), total(present, round_.fetch.updates),
     )  # fmt: skip
     seconds = (
-        total(present, round_.walk.busy_s), total(ok, moved.download_s + upload),
-        total(ok, upload), total(ok, moved.wire_up_s), total(ok, moved.wire_down_s),
+        total(present, busy), total(ok, moved.download_s + upload), total(ok, upload),
+        total(ok, round_.wire_up_s), total(ok, moved.wire_down_s), total(ok, round_.payloads),
     )  # fmt: skip
-    return count(counts, events, seconds, zero, ok, ok)
+    return count(counts, events, seconds, zero, ok, ok | late)
 
 
 def tick(
@@ -143,29 +204,33 @@ def tick(
     dead = clock.is_never(start)
     budget = (state.rounds < knobs.ticks) & (state.status == 0)
     live = budget & ~dead
-    takes_part = ~clock.is_before(jax.tree.map(lambda x: x[None], start), waited.end) & live
+    takes_part = ~clock.is_before(_in_fleet(start), waited.end) & live
     fresh = waited.wiped | (state.stranger & (state.cycle > 0))
     gathered = state._replace(spells=waited.spells, stranger=state.stranger | waited.wiped)
     round_ = _work(plan, world, gathered, start, takes_part)
-    walked = round_.walk
-    noticed = clock.add(walked.lost_at, jnp.broadcast_to(knobs.detection_s, (n,)))
-    closes = clock.latest(clock.choose(walked.lost, noticed, walked.end), takes_part)
-    stuck = live & clock.is_never(closes)
+    walked, left = round_.walk, round_.cancelled
+    stuck = live & clock.is_never(round_.closes)
     live = live & ~stuck
     accepted = jnp.sum(round_.delivered, dtype=jnp.int32)
+    applied = state.applied + accepted
+    seen = jnp.where(takes_part, state.applied, state.seen)
+    if plan.exchange != "star":
+        seen = jnp.where(round_.delivered, applied, seen)
+    gone = takes_part & ~left
     worked = BarrierState(
-        now=closes,
+        now=round_.closes,
         rounds=state.rounds + 1,
         version=state.version + (accepted > 0),
         cycle=state.cycle + takes_part,
-        applied=state.applied + accepted,
-        seen=jnp.where(takes_part, state.applied, state.seen),
-        stranger=jnp.where(takes_part, walked.wiped, gathered.stranger),
-        ready=clock.choose(takes_part, walked.end, waited.end),
-        spells=jnp.where(takes_part[:, None, None], walked.spells, waited.spells),
-        counts=_count(state.counts, round_, start),
+        applied=applied,
+        seen=seen,
+        stranger=jnp.where(takes_part, walked.wiped & ~left, gathered.stranger),
+        ready=clock.choose(gone, walked.end, clock.choose(left, _in_fleet(round_.closes),
+                                                          waited.end)),
+        spells=jnp.where(gone[:, None, None], walked.spells, waited.spells),
+        counts=_count(state.counts, round_),
         status=state.status,
-    )
+    )  # fmt: skip
     after = jax.tree.map(lambda new, old: jnp.where(live, new, old), worked, state)
     bound = jnp.any(waited.exhausted & knobs.present) | jnp.any(walked.exhausted & takes_part)
     ended = jnp.where((dead & budget) | stuck, NO_WORKERS, 0)

@@ -156,7 +156,8 @@ def _count(counts: Counts, end: _End, hit: jax.Array) -> Counts:
     )  # fmt: skip
     delivered = (done.transfer_s, done.latency_s, done.wire_up_s, done.wire_down_s)
     seconds = (
-        jnp.where(ended, done.busy_s, 0.0), *(jnp.where(arrived, s, 0.0) for s in delivered)
+        jnp.where(ended, done.busy_s, 0.0), *(jnp.where(arrived, s, 0.0) for s in delivered),
+        arrived.astype(jnp.float32),
     )  # fmt: skip
     return count(counts, events, seconds, age, hit & end.accepted, hit & arrived)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from jaxwan.core.pytrees import pytree
+from jaxwan.world.closing import ClosingKnobs
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.spells import USUAL, TraceKnobs
 
@@ -25,6 +26,27 @@ class WorldPlan:
     stationary: bool = False  # some process starts in its stationary state
     connect: bool = False  # every transfer opens its connections
     intervals: int = 0  # room for a worker's recorded outages
+    exchange: str = "star"  # or one of COLLECTIVES, or "hierarchical"
+    early: bool = False  # barrier: some rule may close a round before everybody has arrived
+    shared: bool = False  # barrier: the coordinator's own link is shared
+    blocking: bool = False  # events: a worker too far ahead waits, and nothing is rejected
+
+
+@pytree
+class ServerKnobs:
+    """The coordinator's own link, shared by all transfers. Scalars."""
+
+    ingress_bps: jax.Array
+    egress_bps: jax.Array
+
+
+@pytree
+class SiteKnobs:
+    """The network within a region; the rates and delays are scalars."""
+
+    region: jax.Array  # int32 [worker]; equal for the workers of one region
+    bandwidth_bps: jax.Array
+    delay_s: jax.Array
 
 
 @pytree
@@ -46,6 +68,7 @@ class WorldKnobs:
     compute_noise: DurationKnobs  # scalars; a factor on every cycle's computation
     local_steps: jax.Array  # gradient steps in one cycle
     overlap: jax.Array  # bool; the upload streams out during the last backward pass
+    overlap_steps: jax.Array  # steps' worth of computation behind which the exchange hides
     update_bits: jax.Array  # one compressed update
     dense_bits: jax.Array  # the whole model
     max_staleness: jax.Array  # int32; server updates since the fetch that are still accepted
@@ -60,3 +83,6 @@ class WorldKnobs:
     streams: jax.Array | None = None  # parallel connections of a transfer; None = one
     window_bytes: jax.Array | None = None  # largest window of a connection; None = no limit
     trace: TraceKnobs | None = None  # recorded outages, for the process "replay"
+    closing: ClosingKnobs | None = None  # barrier: what may close a round early
+    server: ServerKnobs | None = None  # barrier: the coordinator's own link, where it has a limit
+    site: SiteKnobs | None = None  # the network within a region, for the hierarchical exchange

@@ -49,8 +49,15 @@ def carefree(knobs: WorldKnobs) -> WorldKnobs:
         nothing = jnp.broadcast_to(jnp.array(NO_RECORD, jnp.int32), trace.spells.shape)
         return replace(trace, spells=nothing)
 
+    server, site = knobs.server, knobs.site
+    if server is not None:
+        server = jax.tree.map(lambda rate: jnp.full_like(rate, jnp.inf), server)
+    if site is not None:
+        site = replace(site, bandwidth_bps=jnp.full_like(site.bandwidth_bps, jnp.inf),
+                       delay_s=jnp.zeros_like(site.delay_s))  # fmt: skip
     return replace(
-        knobs, up_bps=free, down_bps=free, delay_s=zero, jitter_s=zero, loss=zero,
+        knobs, server=server, site=site,
+        up_bps=free, down_bps=free, delay_s=zero, jitter_s=zero, loss=zero,
         online=knobs.present, outages=no_outage(knobs.outages), slowdown=no_outage(knobs.slowdown),
         trace=None if knobs.trace is None else no_record(knobs.trace),
     )  # fmt: skip

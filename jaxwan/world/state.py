@@ -27,7 +27,7 @@ from jaxwan.world.spells import (
 
 NO_WORKERS = 1  # nobody is alive, and nobody ever will be again
 OUTAGE_BOUND = 2  # more outages in one piece of work than the loop bound
-SECONDS = ("busy", "transfer", "latency", "on_wire_up", "on_wire_down")
+SECONDS = ("busy", "transfer", "latency", "on_wire_up", "on_wire_down", "payloads")
 EVENTS = ("accepted", "rejected", "lost", "staleness_sum", "dense_fetches", "missed_updates")
 
 
@@ -69,6 +69,7 @@ class Totals:
     latency: Instant
     on_wire_up: Instant  # serialisation time of delivered payloads
     on_wire_down: Instant
+    payloads: Instant  # sent in delivered contributions, in updates; no seconds, but as exact
     contributions: jax.Array  # [worker]; accepted
     arrivals: jax.Array  # [worker]; accepted and rejected
 

@@ -53,7 +53,8 @@ def world_knobs(width, present=None, **changes):
         "cut": jnp.zeros(width, bool),
         "speed": ones, "up_bps": ones * jnp.inf, "down_bps": ones * jnp.inf, "delay_s": ones * 0,
         "loss": ones * 0, "jitter_s": ones * 0, "step_s": 1.0, "compute_noise": lognormal(0.1),
-        "local_steps": 1.0, "overlap": False, "update_bits": 1e6, "dense_bits": 1e7,
+        "local_steps": 1.0, "overlap": False, "overlap_steps": 0.0,
+        "update_bits": 1e6, "dense_bits": 1e7,
         "max_staleness": 10**6, "detection_s": 0.5, "cycle_ends": 10**6, "ticks": 10**6,
         "outages": failing(), "slowdown": renewal(NEVER_UP), "slowdown_factor": 5.0,
     } | changes  # fmt: skip
