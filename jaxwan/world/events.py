@@ -18,9 +18,10 @@ from jaxwan.core import clock
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import row
 from jaxwan.core.tick import Tick
+from jaxwan.world.ahead import Lead, joined, must_wait, nobody_ahead, wake
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Transfers, transfers, what_to_fetch
-from jaxwan.world.failures import walk
+from jaxwan.world.failures import await_up, walk
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.rows import pack, unpack
 from jaxwan.world.spells import Luck, slowed_at
@@ -41,7 +42,7 @@ class Pending(NamedTuple):
     """The cycle one worker is in: its outcome is known, its end lies ahead."""
 
     lost: jax.Array
-    joining: jax.Array  # not a cycle: the worker comes online
+    joining: jax.Array  # not a cycle: the worker comes online, or waits for slower ones
     wiped: jax.Array
     cycle: jax.Array  # int32
     version: jax.Array  # int32; the version it works on
@@ -69,6 +70,7 @@ class EventState(NamedTuple):
     pending: jax.Array  # int32 [worker, field]; packed
     counts: Counts
     status: jax.Array
+    lead: Lead | None = None  # where workers that are too far ahead wait
 
 
 def warmup(plan: WorldPlan) -> int:
@@ -105,7 +107,7 @@ def begin(plan: WorldPlan, world: World) -> EventState:
         applied=zero,
         end=clock.choose(world.knobs.present, clock.start_of_time((n,)), clock.never((n,))),
         pending=jax.vmap(lambda spells: pack(_idle(spells)))(world.first), counts=no_counts(n),
-        status=zero,
+        status=zero, lead=nobody_ahead(world.workers.online) if plan.blocking else None,
     )  # fmt: skip
 
 
@@ -139,7 +141,7 @@ def _next_end(plan: WorldPlan, knobs: WorldKnobs, state: EventState, slot: jax.A
     live = _goes_on(knobs, state) & ~clock.is_never(at) & (~opens | (turn < plan.workers))
     age = state.version - done.version
     arrives = live & ~done.lost & ~opens
-    fits = age <= knobs.max_staleness
+    fits = jnp.array(plan.blocking) | (age <= knobs.max_staleness)
     lost = live & done.lost & ~done.joining
     return _End(live, opens, worker, at, done, age, arrives & fits, arrives & ~fits, lost)
 
@@ -181,7 +183,13 @@ def _start_cycle(
                          world.workers)  # fmt: skip
     worker: Worker = unpack(shape, row(world.packed, end.worker))
     away = end.opens & ~worker.online
+    luck = Luck(world.laws, worker.spell_key)
     begin = clock.choose(end.live, end.at, clock.never())
+    wiped = jnp.array(False)
+    if plan.blocking:  # spells passed by while it waited
+        up = await_up(luck, done.spells, begin)
+        begin, wiped = up.end, up.wiped
+        done = done._replace(spells=up.spells, wiped=done.wiped | wiped)
     cycle = done.cycle + 1
     pace = Pace(worker.compute_key, worker.speed, slowed_at(done.spells, begin))
     compute = compute_s(knobs, pace, cycle)
@@ -194,7 +202,7 @@ def _start_cycle(
     walked = walk(luck, done.spells, begin, work, lost=away)
     latency_s = clock.since(walked.end, walked.computed)
     pending = Pending(
-        lost=walked.lost, joining=away, wiped=walked.wiped | away, cycle=jnp.where(away, -1, cycle),
+        lost=walked.lost, joining=away, wiped=walked.wiped | away | wiped, cycle=jnp.where(away, -1, cycle),
         version=start.version, applied=start.applied, dense=fetch.dense, updates=fetch.updates,
         busy_s=walked.busy_s, computed=walked.computed, latency_s=latency_s,
         transfer_s=moved.download_s + latency_s, wire_up_s=moved.wire_up_s,
@@ -212,16 +220,38 @@ def in_flight_s(state: EventState) -> jax.Array:
     return jnp.sum(jnp.where(pending.joining, 0.0, done))
 
 
+def _hold(
+    knobs: WorldKnobs, end: _End, hit: jax.Array, lead: Lead, ends: Instant, pending: Pending
+) -> tuple[Lead, Instant, Pending]:
+    """Let the worker whose cycle ended wait if it is too far ahead, and wake whom it held up.
+
+    A waiting worker has no end; when it is woken its end is at once, and is no cycle.
+    """
+    done = end.done
+    joins = hit & done.joining & (done.cycle < 0) & ~end.opens
+    lead = joined(lead, joins, ~clock.is_never(ends))
+    lead = lead._replace(cycles=lead.cycles + (hit & ~done.joining & ~end.opens))
+    waits = hit & ~done.joining & must_wait(lead, knobs.max_staleness, ~clock.is_never(ends) | hit)
+    kept = done._replace(joining=jnp.array(True), lost=jnp.array(True))
+    held = jnp.any(waits)
+    pending = jax.tree.map(lambda own, next_one: jnp.where(held, own, next_one), kept, pending)
+    ends = clock.choose(waits, clock.never(waits.shape), ends)
+    lead = lead._replace(waits=(lead.waits & ~hit) | waits)
+    lead, ends = wake(lead, knobs.max_staleness, ends, end.at)
+    return lead, ends, pending
+
+
 def _slot(world: World, end: _End) -> Tick:
     """Write one cycle end down for the learner."""
     real = end.live & ~end.opens
+    woken = end.done.joining & (end.done.cycle >= 0)
     return Tick(
         worker=end.worker,
         cycle=end.done.cycle,
         base_age=end.age,
         weight=end.accepted.astype(jnp.float32),
         attacker=row(world.knobs.attacker, end.worker) & real & attacking(world.knobs, end.at),
-        fresh=end.done.wiped & real,
+        fresh=end.done.wiped & real & ~woken,
         fetched=real,
     )
 
@@ -243,6 +273,10 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
         nobody = clock.is_never(end.at) & ~end.opens & _goes_on(knobs, state)
         next_end, pending, bound = _start_cycle(plan, world, end, _Start(version, applied))
         hit = (index == end.worker) & end.live
+        ends = jax.tree.map(lambda new, old: jnp.where(hit, new, old), next_end, state.end)
+        lead = state.lead
+        if lead is not None:
+            lead, ends, pending = _hold(knobs, end, hit, lead, ends, pending)
         status = jnp.where(nobody, NO_WORKERS, 0) | jnp.where(bound & end.live, OUTAGE_BOUND, 0)
         state = EventState(
             now=clock.choose(end.live, end.at, state.now),
@@ -250,10 +284,11 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
             cycle_ends=state.cycle_ends + (end.live & ~end.done.joining),
             version=version,
             applied=applied,
-            end=jax.tree.map(lambda new, old: jnp.where(hit, new, old), next_end, state.end),
+            end=ends,
             pending=jnp.where(hit[:, None], pack(pending)[None], state.pending),
             counts=_count(state.counts, end, hit),
             status=state.status | status,
+            lead=lead,
         )
         return (state, taken), _slot(world, end)
 
