@@ -16,6 +16,7 @@ _HOME = {
     "run": "jaxwan.api",
     "Link": "jaxwan.transfers",
     "transfer_time": "jaxwan.transfers",
+    "trace": "jaxwan.timeline",
     "Experiment": "jaxwan.experiment.spec",
     "Sweep": "jaxwan.experiment.sweepfile",
     "InputError": "jaxwan.experiment.errors",

@@ -95,7 +95,7 @@ def bandwidth_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what bandwidth 50 to 99 % compute utilization takes, by formula and by simulation."""
-    from jaxwan.bandwidth import Fleet, answers, missing_in_world, simulate
+    from jaxwan.bandwidth import Fleet, answers, simulate
 
     fields = {
         "parameters": parameters, "layers": layers, "step_s": step_s, "local_steps": local_steps,
@@ -103,19 +103,15 @@ def bandwidth_command(
     }  # fmt: skip
     training = training_of(fields, scenario)
     fleet = Fleet(scenario or "simple", challenge, workers, sigma, seeds, rounds)
-    missing = missing_in_world(training)
     keep_programs()
-    simulated = None if missing else simulate(training, fleet)
+    simulated = simulate(training, fleet)
     records = answers(training, simulated)
     if as_json:
-        ceiling = simulated.ceiling._asdict() if simulated else None
+        ceiling = simulated.ceiling._asdict()
         facts = {"training": training._asdict(), "fleet": fleet._asdict(), "answers": records}
-        print_json(facts | {"not_simulated": missing, "ceiling": ceiling})
+        print_json(facts | {"ceiling": ceiling})
         return
     tell_bandwidth(training, fleet, records, simulated)
-    if missing:
-        names = " or ".join(f"--{name.replace('_', '-')}" for name in missing)
-        err.print(f"[yellow]note[/] the simulated world has no {names}: formula only")
 
 
 def setting(training: Training) -> str:

@@ -17,7 +17,6 @@ from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.stats.intervals import Interval, mean_interval
 from jaxwan.utilization import Floats, Training, needed_bps
-from jaxwan.world.plan import WorldKnobs
 
 TARGETS = (0.5, 0.8, 0.9, 0.95, 0.99)
 POINTS = 64  # bandwidths simulated side by side, the last without limit
@@ -55,17 +54,9 @@ def scenario_sizes(scenario: str) -> tuple[int, float]:
     return sizes(resolved).parameters, resolved.scenario.step_s
 
 
-def known_knobs() -> set[str]:
-    """Name what the world can be told."""
-    return set(WorldKnobs.__annotations__)
-
-
-def missing_in_world(training: Training) -> list[str]:
-    """Name the settings that the formula knows and the world does not simulate."""
-    usual = {"fragments": 1, "overlap_steps": 0}
-    known = known_knobs()
-    changed = [name for name, value in usual.items() if getattr(training, name) != value]
-    return [name for name in changed if name not in known]
+def streams(training: Training) -> bool:
+    """Tell whether fragments or overlapped steps make the exchange a streaming one."""
+    return training.fragments > 1 or training.overlap_steps > 0
 
 
 def bandwidth_grid(training: Training) -> Floats:
@@ -82,11 +73,16 @@ def experiment_of(training: Training, fleet: Fleet) -> Experiment:
         InputError: for a wrong name or number.
     """
     strategy = {"kind": "diloco", "local_steps": training.local_steps, "overlap": True}
+    if streams(training):
+        own = {"fragments": training.fragments, "overlap_steps": float(training.overlap_steps)}
+        strategy |= own
     fields: dict[str, Any] = {
         "scenario": fleet.scenario, "challenge": fleet.challenge, "strategy": strategy,
         "compressor": "none", "aggregator": "mean", "timing_only": True,
         "steps": fleet.rounds * training.local_steps,
     }  # fmt: skip
+    if streams(training):
+        fields["exchange"] = "ring"
     if fleet.workers is not None:
         fields["workers"] = fleet.workers
     if fleet.sigma is not None:
@@ -114,16 +110,15 @@ def simulate(training: Training, fleet: Fleet) -> Simulated:
     rows = len(grid) * fleet.seeds
     knobs = jax.tree.map(lambda leaf: np.repeat(leaf, rows, axis=0), own.world_knobs)
     each = np.repeat(grid, fleet.seeds).astype(np.float32)
-    streaming = {
-        name: np.full_like(getattr(knobs, name), getattr(training, name))
-        for name in ("fragments", "overlap_steps") if name in known_knobs()
-    }  # fmt: skip
+    payload_bits = training.payload_bits / training.fragments
+    if streams(training):  # a ring sends it 2 (n - 1) / n times
+        count = len(resolved.workers)
+        payload_bits /= max(2.0 * (count - 1) / count, 1e-9)
     knobs = replace(
         knobs,
         up_bps=np.broadcast_to(each[:, None], knobs.up_bps.shape).copy(),
         down_bps=np.full_like(knobs.down_bps, np.inf),
-        update_bits=np.full_like(knobs.update_bits, training.payload_bits),
-        **streaming,
+        update_bits=np.full_like(knobs.update_bits, payload_bits),
     )
     seeds = np.tile(np.arange(fleet.seeds), len(grid))
     outcome = engine.world_ends(own.world, knobs, seeds)

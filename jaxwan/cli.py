@@ -22,6 +22,7 @@ from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.cache import keep_programs
 from jaxwan.commands import register
 from jaxwan.experiment.errors import InputError
+from jaxwan.members import member_of
 
 app = typer.Typer(
     name="jaxwan",
@@ -193,37 +194,6 @@ def schema(as_json: AsJson = True) -> None:
     from jaxwan.experiment.jsonschema import json_schema
 
     print_json(json_schema())
-
-
-def value_of(text: str) -> Any:
-    """Return a knob's value as typed on the command line."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def member_of(option: str, text: str | None) -> Any:
-    """Return `kind` or `kind:knob=value,knob=value` as the front door takes it.
-
-    Raises:
-        InputError: where a knob has no value.
-    """
-    if text is None or ":" not in text:
-        return text
-    kind, _, knobs = text.partition(":")
-    table: dict[str, Any] = {"kind": kind}
-    for knob in filter(None, knobs.split(",")):
-        name, equals, value = knob.partition("=")
-        if not equals:
-            raise InputError(f"{knob!r} has no value; write {kind}:{name}=VALUE", f"--{option}")
-        table[name.strip()] = value_of(value.strip())
-    return table
 
 
 def report(results: Any, folder: Path | None, as_json: bool) -> None:

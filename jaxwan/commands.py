@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers
+from jaxwan import answers, trace_command
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare_command)
     app.command("status")(status_command)
     answers.register(app)
+    trace_command.register(app)
 
 
 def print_json(value: Any) -> None:

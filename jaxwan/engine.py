@@ -32,6 +32,7 @@ from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import carefree, run_worlds
 from jaxwan.world.state import Moment, Outcome
 from jaxwan.world.transport import TRANSPORTS, Path, handshake_s
+from jaxwan.world.watch import Spells, spells_of, watch_world
 
 
 @pytree
@@ -228,6 +229,20 @@ def worlds(plan: WorldPlan, knobs: WorldKnobs, seeds: Any) -> tuple[Moment, Outc
     For looking into runs one by one; sweeps go through `compiled`.
     """
     return jax.tree.map(np.asarray, _worlds(plan, knobs, jnp.asarray(seeds, jnp.uint32)))
+
+
+_watched = jax.jit(watch_world, static_argnums=0)
+_spells = jax.jit(spells_of, static_argnums=(0, 1))
+
+
+def watch(plan: WorldPlan, knobs: WorldKnobs, seed: int) -> tuple[Moment, Outcome]:
+    """Run one world whose ticks tell what the workers lived through, NumPy `[tick, ...]`."""
+    return jax.tree.map(np.asarray, _watched(plan, knobs, np.uint32(seed)))
+
+
+def world_spells(plan: WorldPlan, room: int, knobs: WorldKnobs, seed: int) -> Spells:
+    """Return the first `room` outages and episodes of one world's workers, NumPy."""
+    return jax.tree.map(np.asarray, _spells(plan, room, knobs, np.uint32(seed)))
 
 
 def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:

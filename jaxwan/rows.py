@@ -24,6 +24,7 @@ from jaxwan.experiment.lower import (
 )
 from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
 from jaxwan.experiment.resolved import Resolved, Worker
+from jaxwan.experiment.rounds import steps_between
 from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -90,7 +91,7 @@ def _swept(facts: list[Facts]) -> dict[str, Any]:
 def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
     total, time_s = out.outcome.totals, _seconds(out.outcome.now)
     batch = np.array(
-        [f.resolved.scenario.batch * local_steps(f.resolved) for f in facts], np.float64
+        [f.resolved.scenario.batch * steps_between(f.resolved) for f in facts], np.float64
     )
     barrier = np.array([is_barrier(f.resolved) for f in facts])
     ticks = np.array([budget(f.resolved).ticks for f in facts])
@@ -117,10 +118,13 @@ def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
     online = np.sum(out.outcome.up_s, axis=1, dtype=np.float64)
     on_wire = _seconds(total.on_wire_up) + _seconds(total.on_wire_down)
     uploading = _seconds(total.latency)
+    sent = np.round(_seconds(total.payloads) * update)
+    peers = np.array([bool(f.resolved.peers) for f in facts])
+    fetched = total.dense_fetches * dense + total.missed_updates * update
     return {
-        "bytes_sent": arrivals * update,
-        "bytes_received": total.dense_fetches * dense + total.missed_updates * update,
-        "goodput_bps": _ratio(arrivals * update * 8.0, uploading),
+        "bytes_sent": sent,
+        "bytes_received": fetched + np.where(peers, sent, 0.0),
+        "goodput_bps": _ratio(sent * 8.0, uploading),
         "link_utilization": _ratio(on_wire, 2.0 * online, 0.0),
         "latency_mean_s": _ratio(uploading, arrivals),
         "compression_ratio": dense / update,

@@ -108,7 +108,7 @@ def test_every_cycle_ends_once_and_the_budget_is_used(many):
 
 
 def test_everybody_gone_for_good_ends_the_run(many):
-    moments, outcome = many
+    _, outcome = many
     assert outcome.status[2] == 1
     assert outcome.totals.accepted[2] < 200
     assert np.isfinite(seconds(outcome.now)[2])

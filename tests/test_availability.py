@@ -208,3 +208,9 @@ def test_a_weibull_scale_is_its_mean_over_gamma():
     assert laws.down_share is None
 
 
+
+
+def test_the_schema_takes_a_preset_by_name():
+    fields = Experiment.model_json_schema()["$defs"]["FailureTable"]["properties"]
+    for name in ("churn", "slowdown", "partition", "regional", "replay"):
+        assert {"type": "string"} in fields[name]["anyOf"]

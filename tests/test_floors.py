@@ -31,6 +31,7 @@ FLOORS = {
     "jaxwan.bench": 6,
     "jaxwan.transfers": 4,
     "jaxwan.bandwidth": 6,
+    "jaxwan.timeline": 6,
     "jaxwan.validate": 6,
     "jaxwan.decide": 6,
     "jaxwan.answers": 7,
@@ -38,6 +39,8 @@ FLOORS = {
     "jaxwan.cache": 7,
     "jaxwan.cli": 7,
     "jaxwan.commands": 7,
+    "jaxwan.members": 7,
+    "jaxwan.trace_command": 7,
     "jaxwan.harness": 7,
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")

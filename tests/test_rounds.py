@@ -159,6 +159,11 @@ RING_S = 2.8
 OUTAGE = ((2.0, 0.0, 0.0), (5.0, 0.0, 0.0))  # down from 2 s to 7 s, then from 9 s
 
 
+def peers(rate):
+    """Return links that are the same both ways, as between peers."""
+    return dict(up_bps=rate, down_bps=rate)
+
+
 @pytest.fixture(scope="module")
 def rings():
     """Run several worlds of one ring program: `{name: (lengths, weights, lost)}`."""
@@ -167,11 +172,11 @@ def rings():
     speed = FULL.copy()
     speed[4] = 0.5
     rows = {
-        "uneven": steady(up_bps=uneven, speed=speed),
-        "transient": steady(up_bps=SLOW, down_bps=FULL * INF, outages=failing(transient=OUTAGE)),
-        "churn": steady(up_bps=SLOW, down_bps=FULL * INF, outages=failing(churn=OUTAGE)),
+        "uneven": steady(**peers(uneven), speed=speed),
+        "transient": steady(**peers(SLOW), dense_bits=0.0, outages=failing(transient=OUTAGE)),
+        "churn": steady(**peers(SLOW), dense_bits=0.0, outages=failing(churn=OUTAGE)),
     } | {
-        f"overlap {steps}": steady(up_bps=SLOW, overlap_steps=float(steps), local_steps=4.0)
+        f"overlap {steps}": steady(**peers(SLOW), overlap_steps=float(steps), local_steps=4.0)
         for steps in range(4)
     }
     length, moments, outcome = play(list(rows.values()), 3, "ring")

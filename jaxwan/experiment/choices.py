@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
+from jaxwan.experiment.exchanges import EXCHANGES
 from jaxwan.experiment.schema import OneOf, Range, Settings, family_models
 from jaxwan.experiment.strategies import STRATEGIES, Strategy
 from jaxwan.learning.aggregators import AGGREGATORS
@@ -48,12 +49,14 @@ COMPRESSOR_MODELS = family_models(COMPRESSORS, memory_field)
 AGGREGATOR_MODELS = family_models(AGGREGATORS)
 ATTACK_MODELS: dict[str, type[Settings]] = {"none": NoAttack} | family_models(ATTACKS)
 OPTIMIZER_MODELS = family_models(OPTIMIZERS)
+EXCHANGE_MODELS = family_models(EXCHANGES)
 PROBLEM_MODELS = family_models(PROBLEMS)
 
 STRATEGY = OneOf("strategy", STRATEGY_MODELS)
 COMPRESSOR = OneOf("compressor", COMPRESSOR_MODELS)
 AGGREGATOR = OneOf("aggregator", AGGREGATOR_MODELS)
 ATTACK = OneOf("attack", ATTACK_MODELS)
+EXCHANGE = OneOf("exchange", EXCHANGE_MODELS)
 OPTIMIZER = OneOf("optimizer", OPTIMIZER_MODELS)
 
 FAMILIES: dict[str, Mapping[str, Any]] = {
@@ -64,6 +67,7 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "optimizer": OPTIMIZERS,
     "problem": PROBLEMS,
     "transport": TRANSPORTS,
+    "exchange": EXCHANGES,
 }
 LAW_NAMES = tuple(LAWS)
 TRANSPORT_NAMES = tuple(TRANSPORTS)

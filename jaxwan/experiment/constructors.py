@@ -8,12 +8,16 @@ from jaxwan.experiment.choices import (
     AGGREGATOR_MODELS,
     ATTACK_MODELS,
     COMPRESSOR_MODELS,
+    EXCHANGE_MODELS,
     OPTIMIZER_MODELS,
     STRATEGY_MODELS,
 )
 from jaxwan.experiment.schema import Settings
 
-GROUPS = (STRATEGY_MODELS, COMPRESSOR_MODELS, AGGREGATOR_MODELS, ATTACK_MODELS, OPTIMIZER_MODELS)
+GROUPS = (
+    STRATEGY_MODELS, COMPRESSOR_MODELS, AGGREGATOR_MODELS, ATTACK_MODELS, OPTIMIZER_MODELS,
+    EXCHANGE_MODELS,
+)  # fmt: skip
 
 
 def by_name() -> dict[str, type[Settings]]:

@@ -66,7 +66,10 @@ def near(name: Any, base: Path) -> Any:
 
 
 def beside(table: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Let the files that a table's failures name be relative to a folder first."""
+    """Let the files that a table's failures and exchange name be relative to a folder first."""
+    exchange = table.get("exchange")
+    if isinstance(exchange, dict) and isinstance(exchange.get("matrix"), str):
+        table = table | {"exchange": exchange | {"matrix": near(exchange["matrix"], base)}}
     failures = table.get("failures")
     if not isinstance(failures, dict):
         return table

@@ -34,6 +34,7 @@ FAMILY_OF = {
     "optimizers": "optimizer",
     "problems": "problem",
     "transports": "transport",
+    "exchanges": "exchange",
 }
 
 

@@ -23,6 +23,15 @@ from jaxwan.experiment.outages import (
 )
 from jaxwan.experiment.prices import CPU
 from jaxwan.experiment.resolved import Choice, Resolved
+from jaxwan.experiment.rounds import (
+    blocks,
+    fragments,
+    links,
+    round_knobs,
+    setting,
+    steps_between,
+    traits,
+)
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
@@ -94,7 +103,7 @@ def sizes(resolved: Resolved) -> Sizes:
     layout = layout_of(model.kind, **model.static)
     wire = COMPRESSORS[resolved.compressor.kind].wire(resolved.compressor.knobs, layout)
     count = size(layout)
-    return Sizes(count, wire.bits, count * FLOAT32_BITS)
+    return Sizes(count, math.ceil(wire.bits / fragments(resolved)), count * FLOAT32_BITS)
 
 
 def is_barrier(resolved: Resolved) -> bool:
@@ -103,19 +112,20 @@ def is_barrier(resolved: Resolved) -> bool:
 
 
 def local_steps(resolved: Resolved) -> int:
-    """Return the gradient steps in one cycle of a worker."""
+    """Return the gradient steps of a learning worker's cycle."""
     return resolved.strategy.static.get("local_steps", 1)
 
 
 def budget(resolved: Resolved) -> Budget:
     """Return a run's ticks and cycle ends: `steps` local steps per worker slot."""
-    workers, cycles = len(resolved.workers), math.ceil(resolved.steps / local_steps(resolved))
+    workers, cycles = len(resolved.workers), math.ceil(resolved.steps / steps_between(resolved))
     if is_barrier(resolved):
         return Budget(cycles, cycles * workers)
     ends = cycles * workers
     late = may_start_down(resolved.failures)
     joins = sum(late or not worker.online for worker in resolved.workers)
-    return Budget(math.ceil((ends + joins) / resolved.buffer), ends)
+    woken = ends if blocks(resolved) else 0
+    return Budget(math.ceil((ends + joins + woken) / resolved.buffer), ends)
 
 
 def optimizers(resolved: Resolved) -> tuple[Choice, Choice | None]:
@@ -165,6 +175,7 @@ def world_plan(resolved: Resolved, workers: int, ticks: int) -> WorldPlan:
         workers=workers,
         slots=workers if barrier else resolved.buffer,
         ticks=ticks,
+        **traits(resolved),
     )
 
 
@@ -209,9 +220,12 @@ def _cut(resolved: Resolved, width: int) -> np.ndarray:
     return (place >= count - far) & (place < count) & (resolved.failures.partition is not None)
 
 
-def _strategy_knob(resolved: Resolved, name: str, absent: Any) -> Any:
-    value = resolved.strategy.knobs.get(name, absent)
-    return absent if value is None else value
+def _peers(resolved: Resolved, width: int) -> dict[str, Any]:
+    """Return the links of a peer-to-peer exchange, padded."""
+    return {
+        name: _f32(own + [PADDING[name]] * (width - len(own)))
+        for name, own in links(resolved).items()
+    }
 
 
 def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
@@ -224,7 +238,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         for name, pad in PADDING.items()
     }
     attacks = resolved.attack is not None
-    detection = _strategy_knob(resolved, "detection_timeout_steps", 0.0)
+    detection = setting(resolved, "detection_timeout_steps", 0.0)
     values: dict[str, Any] = dict(
         present=np.arange(width) < count,
         online=_column(resolved, "online", width, bool, True),
@@ -237,20 +251,20 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         compute_noise=DurationKnobs(
             *map(_f32, (math.exp(-0.5 * sigma * sigma), 0.0, sigma))  # type: ignore[arg-type]
         ),
-        local_steps=_f32(local_steps(resolved)),
-        overlap=np.asarray(bool(_strategy_knob(resolved, "overlap", False))),
-        overlap_steps=_f32(0.0),
+        local_steps=_f32(steps_between(resolved)),
+        overlap=np.asarray(bool(setting(resolved, "overlap", False))),
         update_bits=_f32(message.update_bits),
         dense_bits=_f32(message.dense_bits),
-        max_staleness=np.asarray(_strategy_knob(resolved, "max_staleness", UNBOUNDED), np.int32),
+        max_staleness=np.asarray(setting(resolved, "max_staleness", UNBOUNDED), np.int32),
         detection_s=_f32(detection * step_s),
         cycle_ends=np.asarray(length.cycle_ends, np.int32),
         ticks=np.asarray(length.ticks, np.int32),
         streams=_f32(resolved.streams),
         window_bytes=_f32(resolved.window_bytes or math.inf),
         **failure_knobs(resolved, plan, width),
+        **round_knobs(resolved, plan),
     )
-    return WorldKnobs(**floats, **values)
+    return WorldKnobs(**floats | _peers(resolved, width), **values)
 
 
 def _numbers(knobs: dict[str, Any]) -> dict[str, Any]:

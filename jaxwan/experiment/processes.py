@@ -167,18 +167,32 @@ class Recorded(Settings):
     )
 
 
+AnyProcess = Annotated[
+    Process | None, BeforeValidator(named, json_schema_input_type=Process | str)
+]
+AnySlowdown = Annotated[
+    Slowdown | None, BeforeValidator(named, json_schema_input_type=Slowdown | str)
+]
+AnyPartition = Annotated[
+    Partition | None, BeforeValidator(named, json_schema_input_type=Partition | str)
+]
+AnyRecord = Annotated[
+    Recorded | None, BeforeValidator(filed, json_schema_input_type=Recorded | str)
+]
+
+
 class FailureTable(Settings):
     """What may go wrong. An omitted one is the challenge's own; "none" switches it off."""
 
-    crash: Annotated[Process | None, BeforeValidator(named)] = None
-    transient: Annotated[Process | None, BeforeValidator(named)] = None
-    churn: Annotated[Process | None, BeforeValidator(named)] = None
-    slowdown: Annotated[Slowdown | None, BeforeValidator(named)] = None
-    partition: Annotated[Partition | None, BeforeValidator(named)] = None
-    regional: Annotated[Process | None, BeforeValidator(named)] = Field(
+    crash: AnyProcess = None
+    transient: AnyProcess = None
+    churn: AnyProcess = None
+    slowdown: AnySlowdown = None
+    partition: AnyPartition = None
+    regional: AnyProcess = Field(
         default=None, description="outages that all workers of one region share"
     )
-    replay: Annotated[Recorded | None, BeforeValidator(filed)] = Field(
+    replay: AnyRecord = Field(
         default=None, description="recorded outages: a CSV of worker, down_s, up_s"
     )
     byzantine: Byzantine | None = Field(default=None, description="when the attack begins")

@@ -15,13 +15,15 @@ from jaxwan.experiment.catalog import (
     load_network,
     load_scenario,
 )
-from jaxwan.experiment.choices import ATTACK_MODELS, FAMILIES, OPTIMIZER_MODELS
+from jaxwan.experiment.choices import ATTACK_MODELS, EXCHANGE_MODELS, FAMILIES, OPTIMIZER_MODELS
 from jaxwan.experiment.devices import misfit
 from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.exchanges import links_of
 from jaxwan.experiment.fleets import WorkerEntry
 from jaxwan.experiment.prices import REFERENCE, relative_speed
 from jaxwan.experiment.processes import failures_of, replay_of
 from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Worker
+from jaxwan.experiment.rounds import check_rounds
 from jaxwan.experiment.schema import as_choice
 from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable
 
@@ -216,6 +218,20 @@ def optimizer_of(own: Any, strategy: Choice, scenario: Scenario) -> Choice:
     return as_choice(own, FAMILIES["optimizer"])
 
 
+def peers_of(exchange: Choice, workers: tuple[Worker, ...]) -> tuple[tuple[float, float], ...]:
+    """Return the links that the workers' messages to one another meet; none in a star.
+
+    Raises:
+        InputError: for a matrix that cannot be read or does not know a region.
+    """
+    if FAMILIES["exchange"][exchange.kind].server:
+        return ()
+    try:
+        return tuple(links_of(exchange, workers))
+    except InputError as error:
+        raise error.at("exchange.matrix") from None
+
+
 def resolve_and_warn(
     experiment: Experiment, labels: Mapping[str, Any] | None = None
 ) -> tuple[Resolved, list[str]]:
@@ -243,6 +259,7 @@ def resolve_and_warn(
     memory = picked(experiment, challenge, "compressor").error_feedback
     usual = FAMILIES["compressor"][chosen["compressor"].kind].feedback
     own = experiment.optimizer
+    exchange = as_choice(experiment.exchange or EXCHANGE_MODELS["star"](), FAMILIES["exchange"])
     resolved = Resolved(
         scenario=scenario,
         challenge=label(experiment.challenge),
@@ -266,9 +283,12 @@ def resolve_and_warn(
         fidelity=experiment.fidelity,
         eval_points=experiment.learning.eval_points,
         target_loss=experiment.learning.target_loss or scenario.target_loss,
+        exchange=exchange,
+        peers=peers_of(exchange, workers),
         labels=dict(labels or {}),
         **chosen,
     )
+    check_rounds(resolved)
     return resolved, [*warnings, *filter(None, [misfit(resolved)])]
 
 

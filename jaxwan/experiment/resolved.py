@@ -133,4 +133,6 @@ class Resolved:
     fidelity: str  # "proxy" or "full"
     eval_points: int
     target_loss: float | None
+    exchange: Choice = field(default_factory=lambda: Choice("star"))
+    peers: tuple[tuple[float, float], ...] = ()  # (one-way delay, bit/s) of each worker's exchange
     labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

@@ -12,6 +12,7 @@ from jaxwan.experiment.choices import (
     AGGREGATOR,
     ATTACK,
     COMPRESSOR,
+    EXCHANGE,
     OPTIMIZER,
     STRATEGY,
     TRANSPORT_NAMES,
@@ -140,6 +141,7 @@ class Experiment(Settings):
     compressor: Annotated[Any, COMPRESSOR] = None
     aggregator: Annotated[Any, AGGREGATOR] = None
     attack: Annotated[Any, ATTACK] = None
+    exchange: Annotated[Any, EXCHANGE] = None
     optimizer: Annotated[Any, OPTIMIZER] = None
     attackers: Annotated[int, Range(0, 1_000_000)] | None = Field(
         default=None, description="how many workers attack (the last ones)"

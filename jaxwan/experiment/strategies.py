@@ -10,6 +10,21 @@ DETECTION = Knob(10.0, 0, 1e9, "reference steps until a mid-round failure is not
 OVERLAP = Knob(False, 0, 1, "the upload streams out during the last backward pass")
 
 
+ROUND = {
+    "quorum": Knob(1.0, 0.0, 1.0, "share of the workers that closes a round", open_low=True),
+    "backup": Knob(0, 0, 1_000_000, "workers of a round that need not arrive"),
+    "deadline_s": Knob(None, 0.0, 1e9, "seconds after which a round closes", open_low=True,
+                       optional=True),
+    "mad": Knob(None, 0.0, 1e6, "median absolute deviations above the median arrival that "
+                "close a round", optional=True),
+    "overlap_steps": Knob(0.0, 0.0, 1e6, "steps behind which the exchange hides; timing only"),
+    "detection_timeout_steps": DETECTION,
+    "overlap": OVERLAP,
+}  # fmt: skip
+FRAGMENTS = Static(1, "parts of the model that are exchanged in turn; timing only", low=1,
+                   high=100_000)  # fmt: skip
+
+
 class Strategy(NamedTuple):
     """A coordination rule: its protocol is "barrier" (rounds) or "events" (arrivals).
 
@@ -33,8 +48,7 @@ def local(outer_lr: float, outer_momentum: float) -> dict[str, Knob]:
         "outer_lr": Knob(outer_lr, 0.0, 100.0, "server step on the workers' mean difference",
                          open_low=True),
         "outer_momentum": Knob(outer_momentum, 0.0, 0.9999, "momentum of the server"),
-        "detection_timeout_steps": DETECTION,
-        "overlap": OVERLAP,
+        **ROUND,
     }  # fmt: skip
 
 
@@ -43,10 +57,7 @@ STRATEGIES: dict[str, Strategy] = {
         summary="Every round waits for all workers that are alive.",
         paper="Chen et al. 2016, Revisiting Distributed Synchronous SGD",
         protocol="barrier",
-        knobs={
-            "detection_timeout_steps": DETECTION,
-            "overlap": OVERLAP,
-        },
+        knobs=ROUND,
         static={},
     ),
     "async": Strategy(
@@ -63,7 +74,13 @@ STRATEGIES: dict[str, Strategy] = {
             ),
             "overlap": OVERLAP,
         },
-        static={},
+        static={
+            "on_stale": Static(
+                "reject", "what a worker beyond the bound meets: its update is rejected, or it "
+                "waits for the slowest (max_staleness then counts cycles ahead)",
+                choices=("reject", "block"),
+            ),
+        },
     ),
     "local_sgd": Strategy(
         summary="Rounds of several local steps; the server merges the differences.",
@@ -72,6 +89,7 @@ STRATEGIES: dict[str, Strategy] = {
         knobs=local(1.0, 0.0),
         static={
             "local_steps": Static(8, "gradient steps between two exchanges", low=1, high=100_000),
+            "fragments": FRAGMENTS,
             "nesterov": Static(False, "Nesterov's form of the server's momentum"),
         },
         outer="momentum",
@@ -83,6 +101,7 @@ STRATEGIES: dict[str, Strategy] = {
         knobs=local(0.7, 0.9),
         static={
             "local_steps": Static(50, "gradient steps between two exchanges", low=1, high=100_000),
+            "fragments": FRAGMENTS,
             "nesterov": Static(True, "Nesterov's form of the server's momentum"),
         },
         outer="momentum",

@@ -15,6 +15,7 @@ from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Fetch, Transfers, transfers, what_to_fetch
 from jaxwan.world.failures import Wait, Walk, await_up, walk
 from jaxwan.world.plan import WorldPlan
+from jaxwan.world.record import Lived
 from jaxwan.world.spells import Luck, slowed_at
 from jaxwan.world.state import (
     NO_WORKERS,
@@ -57,6 +58,7 @@ class _Round(NamedTuple):
     moved: Transfers
     payloads: jax.Array  # sent, in payloads
     wire_up_s: jax.Array
+    sends: Instant  # from here on an update is on the way
     walk: Walk
     closes: Instant  # a scalar
 
@@ -124,18 +126,22 @@ def _work(
     knobs = world.knobs
     fetch, moved, compute = _move(plan, world, state, start, takes_part)
 
-    def one(own: jax.Array, spells: jax.Array, work: tuple[jax.Array, ...], start: Instant) -> Walk:
+    def one(
+        own: jax.Array, spells: jax.Array, work: tuple[jax.Array, jax.Array, jax.Array],
+        start: Instant,
+    ) -> Walk:  # fmt: skip
         luck = Luck(world.laws, own)
         return walk(luck, spells, start, work, resume_download=False)
 
     begin = clock.choose(takes_part, _in_fleet(start), clock.never(takes_part.shape))
     work = (moved.download_s, compute, moved.upload_s)
     walked = jax.vmap(one)(world.workers.spell_key, state.spells, work, begin)
-    payloads, wire_up_s = jnp.ones_like(compute), moved.wire_up_s
+    payloads, wire_up_s, sends = jnp.ones_like(compute), moved.wire_up_s, walked.computed
     if plan.shared and plan.exchange == "star":
         walked = _queue(plan, world, walked, moved, start, takes_part)
     if plan.exchange != "star":
         ready = takes_part & ~walked.lost & ~clock.is_never(walked.end)
+        sends = clock.choose(ready, _in_fleet(clock.latest(walked.end, ready)), sends)
         walked, payloads, wire_up_s = all_reduce(plan, world, state.cycle, walked, ready)
     lost = takes_part & walked.lost
     delivered = takes_part & ~walked.lost & ~clock.is_never(walked.end)
@@ -150,7 +156,7 @@ def _work(
         closes = clock.latest(known_at, takes_part)
     return _Round(
         takes_part, delivered & ~cancelled, lost & ~cancelled, cancelled, fetch, moved, payloads,
-        wire_up_s, walked, closes,
+        wire_up_s, sends, walked, closes,
     )  # fmt: skip
 
 
@@ -192,6 +198,22 @@ def _count(counts: Counts, round_: _Round) -> Counts:
         total(ok, round_.wire_up_s), total(ok, moved.wire_down_s), total(ok, round_.payloads),
     )  # fmt: skip
     return count(counts, events, seconds, zero, ok, ok | late)
+
+
+def _lived(
+    world: World, state: BarrierState, start: Instant, round_: _Round, live: jax.Array
+) -> Lived:
+    """Tell what the workers lived through in a round."""
+    here, walked = round_.takes_part & live, round_.walk
+    begin = jax.tree.map(lambda x: jnp.broadcast_to(x, here.shape), start)
+    end = clock.choose(round_.cancelled, _in_fleet(round_.closes), walked.end)
+    return Lived(
+        began=here, worker=jnp.arange(here.shape[0], dtype=jnp.int32), cycle=state.cycle,
+        begin=begin, busy_s=walked.busy_s, computed=walked.computed, sends=round_.sends,
+        end=end, lost=round_.lost, cancelled=round_.cancelled,
+        slowed=jax.vmap(slowed_at)(state.spells, begin),
+        down_bits=round_.fetch.bits, up_bits=world.knobs.update_bits * round_.payloads,
+    )  # fmt: skip
 
 
 def tick(
@@ -245,4 +267,5 @@ def tick(
         fresh=fresh & live,
         fetched=takes_part & live,
     )
-    return after, Moment(record, after.now, after.version)
+    lived = _lived(world, gathered, start, round_, live) if plan.watched else None
+    return after, Moment(record, after.now, after.version, lived)

@@ -23,6 +23,7 @@ from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Transfers, transfers, what_to_fetch
 from jaxwan.world.failures import await_up, walk
 from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.record import Lived
 from jaxwan.world.rows import pack, unpack
 from jaxwan.world.spells import Luck, slowed_at
 from jaxwan.world.state import (
@@ -171,12 +172,20 @@ class _Start(NamedTuple):
     applied: jax.Array
 
 
+class _Begun(NamedTuple):
+    """How a cycle begins, for those who watch."""
+
+    at: Instant
+    slowed: jax.Array  # bool
+
+
 def _start_cycle(
     plan: WorldPlan, world: World, end: _End, start: _Start
-) -> tuple[Instant, Pending, jax.Array]:
+) -> tuple[Instant, Pending, jax.Array, _Begun]:
     """Work out the next cycle of the worker whose cycle ended, to its arrival or recovery.
 
-    Returns (end, pending, loop bound met). A worker that opens offline only waits to join.
+    Returns (end, pending, loop bound met, beginning). A worker that opens offline only waits to
+    join.
     """
     knobs, done = world.knobs, end.done
     shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
@@ -202,13 +211,14 @@ def _start_cycle(
     walked = walk(luck, done.spells, begin, work, lost=away)
     latency_s = clock.since(walked.end, walked.computed)
     pending = Pending(
-        lost=walked.lost, joining=away, wiped=walked.wiped | away | wiped, cycle=jnp.where(away, -1, cycle),
+        lost=walked.lost, joining=away, wiped=walked.wiped | away | wiped,
+        cycle=jnp.where(away, -1, cycle),
         version=start.version, applied=start.applied, dense=fetch.dense, updates=fetch.updates,
         busy_s=walked.busy_s, computed=walked.computed, latency_s=latency_s,
         transfer_s=moved.download_s + latency_s, wire_up_s=moved.wire_up_s,
         wire_down_s=moved.wire_down_s, spells=walked.spells,
     )  # fmt: skip
-    return walked.end, pending, walked.exhausted
+    return walked.end, pending, walked.exhausted, _Begun(begin, pace.slowed)
 
 
 def in_flight_s(state: EventState) -> jax.Array:
@@ -256,6 +266,19 @@ def _slot(world: World, end: _End) -> Tick:
     )
 
 
+def _lived(
+    world: World, end: _End, begun: _Begun, next_end: Instant, pending: Pending
+) -> Lived:
+    """Tell what the worker lives through in the cycle that follows an end."""
+    knobs, several = world.knobs, pending.updates * world.knobs.update_bits
+    return Lived(
+        began=end.live & ~pending.joining, worker=end.worker, cycle=pending.cycle, begin=begun.at,
+        busy_s=pending.busy_s, computed=pending.computed, sends=pending.computed, end=next_end,
+        lost=pending.lost, cancelled=jnp.array(False), slowed=begun.slowed,
+        down_bits=jnp.where(pending.dense, knobs.dense_bits, several), up_bits=knobs.update_bits,
+    )  # fmt: skip
+
+
 def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, Moment]:
     """Take the next K cycle ends: the world's step under an event protocol."""
     knobs = world.knobs
@@ -263,7 +286,7 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
 
     def one(
         carry: tuple[EventState, jax.Array], slot: jax.Array
-    ) -> tuple[tuple[EventState, jax.Array], Tick]:
+    ) -> tuple[tuple[EventState, jax.Array], tuple[Tick, Lived | None]]:
         state, taken = carry
         end = _next_end(plan, knobs, state, slot)
         taken = taken + end.accepted
@@ -271,7 +294,7 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
         version = state.version + (flush & (taken > 0))
         applied = state.applied + jnp.where(flush, taken, 0)
         nobody = clock.is_never(end.at) & ~end.opens & _goes_on(knobs, state)
-        next_end, pending, bound = _start_cycle(plan, world, end, _Start(version, applied))
+        next_end, pending, bound, begun = _start_cycle(plan, world, end, _Start(version, applied))
         hit = (index == end.worker) & end.live
         ends = jax.tree.map(lambda new, old: jnp.where(hit, new, old), next_end, state.end)
         lead = state.lead
@@ -290,9 +313,10 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
             status=state.status | status,
             lead=lead,
         )
-        return (state, taken), _slot(world, end)
+        lived = _lived(world, end, begun, next_end, pending) if plan.watched else None
+        return (state, taken), (_slot(world, end), lived)
 
     slots = jnp.arange(plan.slots, dtype=jnp.int32)
-    (state, _), record = jax.lax.scan(one, (state, jnp.int32(0)), slots)
+    (state, _), (record, lived) = jax.lax.scan(one, (state, jnp.int32(0)), slots)
     state = state._replace(ticks=state.ticks + 1)
-    return state, Moment(record, state.now, state.version)
+    return state, Moment(record, state.now, state.version, lived)

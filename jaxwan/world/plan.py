@@ -30,6 +30,7 @@ class WorldPlan:
     early: bool = False  # barrier: some rule may close a round before everybody has arrived
     shared: bool = False  # barrier: the coordinator's own link is shared
     blocking: bool = False  # events: a worker too far ahead waits, and nothing is rejected
+    watched: bool = False  # ticks also tell what the workers lived through
 
 
 @pytree

@@ -14,6 +14,7 @@ from jaxwan.core.tick import Tick
 from jaxwan.world.exchange import Link, Ready, links, prepare
 from jaxwan.world.failures import History, history
 from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.record import Lived
 from jaxwan.world.rows import pack
 from jaxwan.world.spells import (
     FAILURES,
@@ -96,6 +97,7 @@ class Moment(NamedTuple):
     tick: Tick
     now: Instant
     version: jax.Array
+    lived: Lived | None = None  # where the plan records
 
 
 def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:

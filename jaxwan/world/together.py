@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import replace
 from jaxwan.world.collectives import COLLECTIVES, ring_s
+from jaxwan.world.compute import BACKWARD_SHARE
 from jaxwan.world.exchange import Fetch, transfers
 from jaxwan.world.failures import Walk, await_up, walk
-from jaxwan.world.plan import ServerKnobs, SiteKnobs, WorldKnobs, WorldPlan
+from jaxwan.world.plan import ServerKnobs, SiteKnobs, WorldPlan
 from jaxwan.world.spells import Luck
 from jaxwan.world.state import Worker, World
 
@@ -69,15 +69,15 @@ def _exchange_s(
         count, inside_s = _in_region(knobs.site, knobs.update_bits, here)
     name = BETWEEN_REGIONS if plan.exchange == "hierarchical" else plan.exchange
     shape = _shape(name, count)
-    own: WorldKnobs = replace(knobs, update_bits=knobs.update_bits * shape.payloads,
-                              overlap=jnp.array(False))  # fmt: skip
-    nothing = Fetch(jnp.array(False), jnp.int32(0), jnp.float32(0))
+    sent = Fetch(jnp.array(False), jnp.int32(0), knobs.update_bits * shape.payloads)
 
-    def one(worker: Worker, cycle: jax.Array) -> tuple[jax.Array, jax.Array]:
-        moved = transfers(plan, own, worker.link, cycle, nothing, jnp.float32(0))
-        return moved.upload_s, moved.wire_up_s
+    def one(
+        place: jax.Array, worker: Worker, cycle: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, sent, jnp.float32(0))
+        return moved.download_s, moved.wire_down_s  # a peer's link is the same both ways
 
-    sent_s, wire_s = jax.vmap(one)(world.workers, cycle)
+    sent_s, wire_s = jax.vmap(one)(jnp.arange(plan.workers), world.workers, cycle)
     slowest = jnp.max(jnp.where(here, sent_s, 0.0))
     latency = jnp.max(jnp.where(here, knobs.delay_s, 0.0))
     between_s = jnp.where(count > 1, slowest + (shape.messages - 1.0) * latency, 0.0)
@@ -89,14 +89,16 @@ def all_reduce(
 ) -> Reduced:
     """Let all who have computed exchange their updates as soon as the last of them is ready.
 
-    The exchange hides behind the next `overlap_steps` steps of the slowest worker. An outage of a
+    The exchange hides behind the next `overlap_steps` steps of the slowest worker and, where it
+    streams out as the gradient appears, behind the last backward pass. An outage of a
     member pauses it for everybody, one that wipes its memory or cuts it off loses its update.
     """
     knobs = world.knobs
     ready = clock.latest(walked.end, delivered)
     seconds, shape, wire_s = _exchange_s(plan, world, cycle, delivered)
     step_s = jnp.max(jnp.where(delivered, walked.busy_s, 0.0)) / knobs.local_steps
-    left_s = jnp.maximum(seconds - knobs.overlap_steps * step_s, 0.0)
+    ahead = knobs.overlap_steps + jnp.where(knobs.overlap, BACKWARD_SHARE, 0.0)
+    left_s = jnp.maximum(seconds - ahead * step_s, 0.0)
     zero = jnp.float32(0)
 
     def one(own: jax.Array, walked: Walk, begin: Instant) -> Walk:
