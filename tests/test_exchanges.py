@@ -23,7 +23,9 @@ def experiment(**changes):
 REFUSED = [
     (dict(exchange="rung"), "did you mean 'ring'"),
     (dict(exchange="ring", strategy="async"), "needs a strategy with rounds"),
-    (dict(exchange={"kind": "star", "ingress_bps": 1e9}, strategy="async"), "shared coordinator"),
+    (dict(exchange={"kind": "star", "egress_bps": 1e9}, strategy="async"), "only in rounds"),
+    (dict(exchange={"kind": "star", "ingress_bps": 1e9},
+          strategy={"kind": "async", "max_staleness": 2, "on_stale": "block"}), "does not go with"),
     (dict(exchange="ring", compressor="topk"), "do not sum"),
     (dict(exchange="hierarchical", compressor="int8"), "do not sum"),
     (dict(exchange="ring", aggregator="median"), "never sees them"),

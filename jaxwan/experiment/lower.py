@@ -26,6 +26,7 @@ from jaxwan.experiment.resolved import Choice, Resolved
 from jaxwan.experiment.rounds import (
     blocks,
     fragments,
+    is_shared,
     links,
     round_knobs,
     setting,
@@ -124,8 +125,8 @@ def budget(resolved: Resolved) -> Budget:
     ends = cycles * workers
     late = may_start_down(resolved.failures)
     joins = sum(late or not worker.online for worker in resolved.workers)
-    woken = ends if blocks(resolved) else 0
-    return Budget(math.ceil((ends + joins + woken) / resolved.buffer), ends)
+    between = ends if blocks(resolved) or is_shared(resolved) else 0  # woken, or sent
+    return Budget(math.ceil((ends + joins + between) / resolved.buffer), ends)
 
 
 def optimizers(resolved: Resolved) -> tuple[Choice, Choice | None]:

@@ -77,9 +77,11 @@ def check_rounds(resolved: Resolved) -> None:
     compressor, rule = resolved.compressor.kind, resolved.aggregator.kind
     _needs(exchange.server or barrier, f"{kind!r} needs a strategy with rounds (sync, local_sgd, "
            f"diloco), not {resolved.strategy.kind!r}", "exchange")  # fmt: skip
-    _needs(not is_shared(resolved) or barrier, "a shared coordinator link needs a strategy with "
-           f"rounds (sync, local_sgd, diloco), not {resolved.strategy.kind!r}",
-           "exchange")  # fmt: skip
+    _needs(barrier or math.isinf(_server(resolved)[1]), "downloads share the coordinator's egress "
+           f"only in rounds (sync, local_sgd, diloco), not under {resolved.strategy.kind!r}",
+           "exchange.egress_bps")  # fmt: skip
+    _needs(not (is_shared(resolved) and blocks(resolved)), "a shared ingress does not go with "
+           "on_stale = 'block'", "exchange.ingress_bps")  # fmt: skip
     _needs(not exchange.sums or COMPRESSORS[compressor].sums, f"{compressor!r} payloads do not sum "
            f"on their way through {kind!r}; use all_gather or star", "exchange")  # fmt: skip
     _needs(not exchange.sums or rule == "mean", f"{kind!r} adds updates up on their way, so "

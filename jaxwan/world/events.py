@@ -22,6 +22,7 @@ from jaxwan.world.ahead import Lead, joined, must_wait, nobody_ahead, wake
 from jaxwan.world.compute import Pace, compute_s
 from jaxwan.world.exchange import Transfers, transfers, what_to_fetch
 from jaxwan.world.failures import await_up, walk
+from jaxwan.world.ingress import Flows, drained, fair_bps, first_through, no_flows
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.record import Lived
 from jaxwan.world.rows import pack, unpack
@@ -72,6 +73,7 @@ class EventState(NamedTuple):
     counts: Counts
     status: jax.Array
     lead: Lead | None = None  # where workers that are too far ahead wait
+    flows: Flows | None = None  # where uploads share the coordinator's ingress
 
 
 def warmup(plan: WorldPlan) -> int:
@@ -109,6 +111,7 @@ def begin(plan: WorldPlan, world: World) -> EventState:
         end=clock.choose(world.knobs.present, clock.start_of_time((n,)), clock.never((n,))),
         pending=jax.vmap(lambda spells: pack(_idle(spells)))(world.first), counts=no_counts(n),
         status=zero, lead=nobody_ahead(world.workers.online) if plan.blocking else None,
+        flows=no_flows(n) if plan.shared else None,
     )  # fmt: skip
 
 
@@ -124,6 +127,7 @@ class _End(NamedTuple):
     accepted: jax.Array
     rejected: jax.Array
     lost: jax.Array
+    sends: jax.Array  # no cycle end: the upload reaches the shared ingress
 
 
 def _goes_on(knobs: WorldKnobs, state: EventState) -> jax.Array:
@@ -138,13 +142,26 @@ def _next_end(plan: WorldPlan, knobs: WorldKnobs, state: EventState, slot: jax.A
     turn = (state.ticks + warmup(plan)) * plan.slots + slot
     worker = jnp.where(opens, jnp.minimum(turn, plan.workers - 1), clock.earliest(state.end))
     at, packed = row((state.end, state.pending), worker)
+    through = jnp.array(not plan.shared)
+    if state.flows is not None:
+        assert knobs.server is not None
+        flow, when, _ = first_through(state.flows, knobs.server.ingress_bps, state.now)
+        through = clock.is_before(when, at) & ~opens
+        worker = jnp.where(through, flow, worker)
+        at = clock.choose(through, when, at)
+        packed = row(state.pending, worker)
     done = _unpack(packed)
+    if state.flows is not None:
+        latency_s = jnp.where(through, clock.since(at, done.computed), done.latency_s)
+        download_s = done.transfer_s - done.latency_s
+        done = done._replace(latency_s=latency_s, transfer_s=download_s + latency_s)
     live = _goes_on(knobs, state) & ~clock.is_never(at) & (~opens | (turn < plan.workers))
     age = state.version - done.version
-    arrives = live & ~done.lost & ~opens
+    sends = live & ~done.lost & ~opens & ~through
+    arrives = live & ~done.lost & ~opens & through
     fits = jnp.array(plan.blocking) | (age <= knobs.max_staleness)
     lost = live & done.lost & ~done.joining
-    return _End(live, opens, worker, at, done, age, arrives & fits, arrives & ~fits, lost)
+    return _End(live, opens, worker, at, done, age, arrives & fits, arrives & ~fits, lost, sends)
 
 
 def _count(counts: Counts, end: _End, hit: jax.Array) -> Counts:
@@ -177,6 +194,7 @@ class _Begun(NamedTuple):
 
     at: Instant
     slowed: jax.Array  # bool
+    alone_bps: jax.Array  # what its upload could use, where the ingress is shared
 
 
 def _start_cycle(
@@ -195,7 +213,7 @@ def _start_cycle(
     luck = Luck(world.laws, worker.spell_key)
     begin = clock.choose(end.live, end.at, clock.never())
     wiped = jnp.array(False)
-    if plan.blocking:  # spells passed by while it waited
+    if plan.blocking or plan.shared:  # spells passed by while it waited
         up = await_up(luck, done.spells, begin)
         begin, wiped = up.end, up.wiped
         done = done._replace(spells=up.spells, wiped=done.wiped | wiped)
@@ -206,8 +224,12 @@ def _start_cycle(
     moved: Transfers = transfers(
         plan, knobs, worker.link, world.ready, end.worker, cycle, fetch, compute
     )
-    luck = Luck(world.laws, worker.spell_key)
-    work = (moved.download_s, compute, moved.upload_s)
+    upload_s, alone_bps = moved.upload_s, jnp.float32(0)
+    if plan.shared:  # only the way to the ingress; there it flows
+        way_s = jnp.minimum(worker.link.delay_s, upload_s)
+        alone_bps = knobs.update_bits / (upload_s - way_s)
+        upload_s = way_s
+    work = (moved.download_s, compute, upload_s)
     walked = walk(luck, done.spells, begin, work, lost=away)
     latency_s = clock.since(walked.end, walked.computed)
     pending = Pending(
@@ -218,7 +240,7 @@ def _start_cycle(
         transfer_s=moved.download_s + latency_s, wire_up_s=moved.wire_up_s,
         wire_down_s=moved.wire_down_s, spells=walked.spells,
     )  # fmt: skip
-    return walked.end, pending, walked.exhausted, _Begun(begin, pace.slowed)
+    return walked.end, pending, walked.exhausted, _Begun(begin, pace.slowed, alone_bps)
 
 
 def in_flight_s(state: EventState) -> jax.Array:
@@ -251,9 +273,24 @@ def _hold(
     return lead, ends, pending
 
 
+def _flow(
+    knobs: WorldKnobs, state: EventState, flows: Flows, end: _End, own: jax.Array, begun: _Begun
+) -> Flows:
+    """Let the flows go on until an event; one may begin then, or be through."""
+    assert knobs.server is not None
+    rate_bps = fair_bps(flows, knobs.server.ingress_bps)
+    passed_s = jnp.where(end.live, clock.since(end.at, state.now), 0.0)
+    flows = drained(flows, rate_bps, passed_s)
+    left = jnp.where(end.sends, knobs.update_bits, 0.0)
+    return Flows(
+        jnp.where(own, left, flows.left),
+        jnp.where(own & ~end.sends, begun.alone_bps, flows.alone_bps),
+    )
+
+
 def _slot(world: World, end: _End) -> Tick:
     """Write one cycle end down for the learner."""
-    real = end.live & ~end.opens
+    real = end.live & ~end.opens & ~end.sends
     woken = end.done.joining & (end.done.cycle >= 0)
     return Tick(
         worker=end.worker,
@@ -295,16 +332,21 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
         applied = state.applied + jnp.where(flush, taken, 0)
         nobody = clock.is_never(end.at) & ~end.opens & _goes_on(knobs, state)
         next_end, pending, bound, begun = _start_cycle(plan, world, end, _Start(version, applied))
-        hit = (index == end.worker) & end.live
+        own = (index == end.worker) & end.live
+        hit = own & ~end.sends
         ends = jax.tree.map(lambda new, old: jnp.where(hit, new, old), next_end, state.end)
         lead = state.lead
         if lead is not None:
             lead, ends, pending = _hold(knobs, end, hit, lead, ends, pending)
+        flows = state.flows
+        if flows is not None:
+            flows = _flow(knobs, state, flows, end, own, begun)
+            ends = clock.choose(own & end.sends, clock.never(own.shape), ends)
         status = jnp.where(nobody, NO_WORKERS, 0) | jnp.where(bound & end.live, OUTAGE_BOUND, 0)
         state = EventState(
             now=clock.choose(end.live, end.at, state.now),
             ticks=state.ticks,
-            cycle_ends=state.cycle_ends + (end.live & ~end.done.joining),
+            cycle_ends=state.cycle_ends + (end.live & ~end.done.joining & ~end.sends),
             version=version,
             applied=applied,
             end=ends,
@@ -312,6 +354,7 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
             counts=_count(state.counts, end, hit),
             status=state.status | status,
             lead=lead,
+            flows=flows,
         )
         lived = _lived(world, end, begun, next_end, pending) if plan.watched else None
         return (state, taken), (_slot(world, end), lived)
