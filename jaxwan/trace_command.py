@@ -35,6 +35,7 @@ def trace_command(
     strategy: Member = None,
     compressor: Member = None,
     aggregator: Member = None,
+    exchange: Member = None,
     workers: Annotated[int | None, typer.Option(help="The fleet is repeated to it.")] = None,
     buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
     steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
@@ -53,7 +54,8 @@ def trace_command(
     """Write the timeline of one run: a trace for ui.perfetto.dev and a Gantt chart."""
     from jaxwan.experiment.spec import Experiment
 
-    members = {"strategy": strategy, "compressor": compressor, "aggregator": aggregator}
+    members = {"strategy": strategy, "compressor": compressor, "aggregator": aggregator,
+               "exchange": exchange}  # fmt: skip
     fields: dict[str, Any] = {"scenario": scenario, "challenge": challenge, "network": network}
     fields |= {"workers": workers, "buffer": buffer, "steps": steps}
     fields |= {name: member_of(name, text) for name, text in members.items()}

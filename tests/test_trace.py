@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 
 import jaxwan as jw
-from jaxwan import cli, engine, timeline
-from jaxwan.analysis.gantt import Window, gantt, usual_window
+from jaxwan import cli, engine
+from jaxwan.analysis.gantt import FILL, PALE, Window, gantt, usual_window
 from jaxwan.analysis.perfetto import trace_events, write_trace
 from jaxwan.analysis.spans import COLUMNS, KINDS, Interval, noted, paint, span_frame, tally
 from jaxwan.core import clock
@@ -28,11 +29,17 @@ RUNS = {
     "sync": SYNC,
     "calm": SYNC | {"failures": {"transient": {"p": 0.0}, "slowdown": {"p": 0.0}}},
     "ring": SYNC | {"strategy": "sync", "exchange": "ring", "compressor": "none"},
-    "blocking": SYNC | {"strategy": {"kind": "async", "max_staleness": 1, "on_stale": "block"}},
-    "async": {
-        "challenge": "extreme", "steps": 40, "buffer": 3, "aggregator": "mean",
+    "blocking": SYNC | {
+        "challenge": "extreme",
+        "strategy": {"kind": "async", "max_staleness": 1, "on_stale": "block"},
+    },
+    "async": SYNC | {
+        "buffer": 3,
         "strategy": {"kind": "async", "max_staleness": 1},
-        "failures": {"partition": {"mtbf_s": 3.0, "duration_s": 1.0, "share": 0.5}},
+        "failures": {
+            "churn": {"mtbf_s": 5.0, "duration_s": 1.0},
+            "partition": {"mtbf_s": 3.0, "duration_s": 1.0, "share": 0.5},
+        },
     },
 }  # fmt: skip
 
@@ -116,12 +123,6 @@ def slowdowns(case):
     return case.outcome.failures[:, -1]
 
 
-def test_all_spells_are_asked_for(cases, monkeypatch):
-    monkeypatch.setattr(timeline, "ROOM", 16)
-    again = frame_of(watch(jw.Experiment(scenario="simple", **SYNC), SEED))
-    pd.testing.assert_frame_equal(again, cases["sync"].frame)
-
-
 def test_lost_and_rejected_cycles_are_as_many_as_the_world_counts(case):
     told, totals = tally(case.frame), case.outcome.totals
     assert sum(record["lost"] for record in told) == totals.lost
@@ -133,6 +134,8 @@ def test_the_runs_have_what_the_tests_look_for(cases):
     assert cases["async"].outcome.totals.rejected > 0
     assert cases["async"].outcome.totals.lost > 0
     assert len(cases["async"].length("partition")) > 0
+    assert (cases["async"].workers["note"] == "churn").any()
+    assert not all(cases["blocking"].workers.groupby("worker")["kind"].first() == "download")
     assert noted(cases["sync"].workers["note"], "slowed").any()
     assert noted(cases["sync"].workers["note"], "cancelled").any()
     assert len(cases["blocking"].length("wait")) > 0
@@ -146,6 +149,16 @@ def test_under_a_barrier_whoever_is_done_waits_for_the_close(cases):
             following = own["kind"].shift(-1)
             ends = own.loc[(own["kind"] == "wait") & (following != "outage"), "end_s"]
             assert np.isin(ends, closes).all()
+
+
+def test_a_cycle_is_slowed_if_it_begins_in_an_episode(case):
+    spells = case.watched.spells
+    episode = spells.process == len(case.watched.processes) - 1
+    starts, ends = seconds(spells.start), seconds(spells.end)
+    for worker, cycles in enumerate(cycles_of(case.watched)):
+        for cycle in cycles:
+            inside = (starts[worker] <= cycle.begin_s) & (cycle.begin_s < ends[worker])
+            assert cycle.slowed == (inside & episode[worker]).any()
 
 
 def test_an_all_reduce_begins_for_all_when_the_last_is_ready(cases):
@@ -181,6 +194,11 @@ def test_updates_are_the_versions(case):
     assert updates["start_s"].is_monotonic_increasing
     contributions = updates["note"].str.split().str[0].astype(int)
     assert contributions.sum() == case.outcome.totals.accepted
+
+
+def test_a_run_is_watched_to_its_last_cycle(cases):
+    totals = cases["async"].outcome.totals
+    assert totals.accepted + totals.rejected + totals.lost == 4 * SYNC["steps"]
 
 
 def test_watching_changes_nothing(cases):
@@ -248,9 +266,23 @@ def test_rounding_to_microseconds_makes_no_overlap(case):
         assert ((own["ts"] + own["dur"]).iloc[:-1].to_numpy() == own["ts"].iloc[1:]).all()
 
 
+def colours(picture):
+    """Count the pixels of each colour, as web colours."""
+    pixels = np.round(imread(picture)[..., :3] * 255).astype(int).reshape(-1, 3)
+    found, counts = np.unique(pixels, axis=0, return_counts=True)
+    return {f"#{r:02x}{g:02x}{b:02x}": n for (r, g, b), n in zip(found, counts, strict=True)}
+
+
 def test_the_picture_holds_what_is_in_its_window(tmp_path):
-    picture = gantt(FEW, tmp_path / "t.png", Window(0.0, 2.0), "run")
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    whole = colours(gantt(FEW, tmp_path / "t.png", Window(0.0, 2.0), "run"))
+    part = colours(gantt(FEW, tmp_path / "t.png", Window(0.0, 0.9)))
+    for name in ("upload", "wait", "outage"):
+        assert whole[FILL[name]] > 1000
+        assert part.get(FILL[name], 0) < 100
+    assert whole[PALE["compute"]] == pytest.approx(2 * whole[FILL["upload"]], rel=0.1)
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path):
     for window in (Window(2.0, 3.0), Window(1.0, 1.0), Window(-1.0, 1.0)):
         with pytest.raises(ValueError, match="no time between"):
             gantt(FEW, tmp_path / "no.png", window)
