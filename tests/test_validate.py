@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxwan.validate import closed_forms, exchanges, frame, measured, streaming
+from jaxwan.validate import closed_forms, exchanges, frame, luck, measured, streaming
 from jaxwan.validate.check import Check
 from jaxwan.world.collectives import COLLECTIVES, rounds_log2
 
@@ -21,6 +21,7 @@ PARTS = {
     "intellect": measured.intellect_checks,
     "wall_clock": measured.wall_clock_checks,
     "exchanges": exchanges.checks,
+    "luck": luck.checks,
 } | {part.__name__: part for part in closed_forms.PARTS}
 
 
@@ -139,3 +140,14 @@ def test_a_wrong_option_is_one_line():
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_luck_that_depends_on_others_would_be_seen(monkeypatch):
+    plain = luck.Run({(0, 0): 1.0, (1, 0): 2.0}, luck.spells(luck.experiment(), 0, 2))
+    assert luck.differences(plain, plain) == (2 + 2 * 8, 0)
+    other = plain._replace(computed={(0, 0): 1.5, (2, 0): 2.0})
+    assert luck.differences(plain, other) == (1 + 2 * 8, 1)
+    elsewhere = plain._replace(spells=luck.spells(luck.experiment(failures=luck.TROUBLE), 1, 2))
+    assert luck.differences(plain, elsewhere)[1] > 0
+    with pytest.raises(ValueError, match="more than 2 spells"):
+        luck.up_s(elsewhere.spells, 1e4)

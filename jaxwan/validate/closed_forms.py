@@ -115,6 +115,33 @@ def first_of() -> list[Check]:
                   worst, TARGET, UNIT)]  # fmt: skip
 
 
+def quorum() -> list[Check]:
+    """Compare rounds that close with the first 6 of 8 with the mean of that order statistic."""
+    strategy = {"kind": "sync", "quorum": 0.75}
+    settings: list[dict[str, Any]] = [{"workers": 8, "strategy": strategy, "steps": ROUNDS}]
+    _, outcome = simulated(settings, BARRIER_RUNS, [True], step_s=1.0)
+    error = deviation(seconds(outcome.now) / ROUNDS, exponential_first(6, 8))
+    return [Check("rounds that close with 6 of 8", "(H_n − H_{n−k}) / μ; the world",
+                  BARRIER_RUNS * ROUNDS, error, TARGET, UNIT)]  # fmt: skip
+
+
+def ahead() -> list[Check]:
+    """Compare the rate of two workers that wait for each other with theory, for each bound."""
+    bounds = (0, 1, 3)
+    settings = [
+        {"workers": 2, "buffer": 1, "steps": LONG_CYCLES,
+         "strategy": {"kind": "async", "max_staleness": bound, "on_stale": "block"}}
+        for bound in bounds
+    ]  # fmt: skip
+    _, outcome = simulated(settings, RUNS, [True] * len(bounds), step_s=1.0)
+    rates = (LONG_CYCLES / seconds(outcome.now)).reshape(len(bounds), RUNS)
+    return [
+        Check(f"rate of two workers at most {s + 1} cycles apart", "2(s+1) / (2(s+1)+1); Ho 2013",
+              RUNS * LONG_CYCLES, deviation(own, 2 * (s + 1) / (2 * (s + 1) + 1)), TARGET, UNIT)
+        for s, own in zip(bounds, rates, strict=True)
+    ]  # fmt: skip
+
+
 def staleness() -> list[Check]:
     """Compare ages of arrivals without a bound: n - 1 on average under any law."""
     sigmas = (None, 0.3, 1.0)
@@ -174,7 +201,9 @@ def availability() -> list[Check]:
     return found
 
 
-PARTS: tuple[Callable[[], list[Check]], ...] = (barrier, first_of, staleness, availability)
+PARTS: tuple[Callable[[], list[Check]], ...] = (
+    barrier, first_of, quorum, ahead, staleness, availability,
+)  # fmt: skip
 
 
 def checks() -> list[Check]:

@@ -21,7 +21,7 @@ from rich.table import Table
 from jaxwan.analysis.humane import number
 from jaxwan.validate.check import Check
 
-MODULES = ("tcp", "clouds", "streaming", "measured", "exchanges", "closed_forms")
+MODULES = ("tcp", "clouds", "streaming", "measured", "exchanges", "closed_forms", "luck")
 
 
 class Truths(NamedTuple):
