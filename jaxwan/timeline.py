@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -142,15 +143,24 @@ class Cycle(NamedTuple):
     up_bytes: int
 
 
-def fates_of(moments: Moment) -> dict[tuple[int, int], tuple[bool, int]]:
-    """Return of each cycle that ended, by worker and number, whether it counts and how stale."""
-    tick = moments.tick
+class Fate(NamedTuple):
+    """How a cycle ended."""
+
+    counts: bool
+    age: int
+    end_s: float
+
+
+def fates_of(moments: Moment) -> dict[tuple[int, int], Fate]:
+    """Return the fate of each cycle that ended, by worker and number."""
+    tick, lived = moments.tick, moments.lived
+    assert lived is not None
     ended = tick.fetched.astype(bool)
-    columns = (tick.worker, tick.cycle, tick.weight > 0, tick.base_age)
+    columns = (tick.worker, tick.cycle, tick.weight > 0, tick.base_age, seconds(lived.ended))
     told = zip(*(np.asarray(column)[ended].tolist() for column in columns), strict=True)
-    fates: dict[tuple[int, int], tuple[bool, int]] = {}
-    for worker, cycle, counts, age in told:  # a worker that is woken repeats its last cycle
-        fates.setdefault((worker, cycle), (counts, age))
+    fates: dict[tuple[int, int], Fate] = {}
+    for worker, cycle, *fate in told:  # a worker that is woken repeats its last cycle
+        fates.setdefault((worker, cycle), Fate(*fate))
     return fates
 
 
@@ -165,7 +175,7 @@ def cycles_of(watched: Watched) -> list[list[Cycle]]:
     columns: dict[str, Any] = {
         "worker": lived.worker, "number": lived.cycle, "begin_s": seconds(lived.begin),
         "computes_s": computes, "computed_s": computed, "sends_s": seconds(lived.sends),
-        "end_s": seconds(lived.end), "lost": lived.lost, "cancelled": lived.cancelled,
+        "lost": lived.lost, "cancelled": lived.cancelled,
         "slowed": lived.slowed, "down_bytes": lived.down_bits, "up_bytes": lived.up_bits,
     }  # fmt: skip
     picked = {name: np.broadcast_to(column, began.shape)[began].tolist()
@@ -174,15 +184,17 @@ def cycles_of(watched: Watched) -> list[list[Cycle]]:
     for values in zip(*picked.values(), strict=True):
         record = dict(zip(picked, values, strict=True))
         lost, cancelled = record.pop("lost"), record.pop("cancelled")
-        counts, age = fates.get((record["worker"], record["number"]), (None, NOBODYS))
-        if counts is None:
+        own = fates.get((record["worker"], record["number"]))
+        if own is None:
             fate = "unfinished"
         else:
-            fate = "" if counts else "cancelled" if cancelled else "lost" if lost else "rejected"
+            wasted = "cancelled" if cancelled else "lost" if lost else "rejected"
+            fate = "" if own.counts else wasted
         for name in ("down_bytes", "up_bytes"):
             record[name] = round(record[name] / BITS_PER_BYTE)
-        kept = age if fate in ("", "rejected") else NOBODYS
-        found[record["worker"]].append(Cycle(**record, fate=fate, staleness=kept))
+        age = own.age if own and fate in ("", "rejected") else NOBODYS
+        end_s = own.end_s if own else math.inf
+        found[record["worker"]].append(Cycle(**record, end_s=end_s, fate=fate, staleness=age))
     return found
 
 

@@ -35,7 +35,9 @@ def trace_command(
     strategy: Member = None,
     compressor: Member = None,
     aggregator: Member = None,
-    exchange: Member = None,
+    exchange: Annotated[
+        str | None, typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="A star unless told.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="The fleet is repeated to it.")] = None,
     buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
     steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,

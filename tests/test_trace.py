@@ -36,6 +36,7 @@ RUNS = {
     "async": SYNC | {
         "buffer": 3,
         "strategy": {"kind": "async", "max_staleness": 1},
+        "exchange": {"kind": "star", "ingress_bps": 2e6},
         "failures": {
             "churn": {"mtbf_s": 5.0, "duration_s": 1.0},
             "partition": {"mtbf_s": 3.0, "duration_s": 1.0, "share": 0.5},
@@ -186,6 +187,13 @@ def test_transfers_last_as_long_as_the_world_says(cases):
     moved_s, cycles = (moved["end_s"] - moved["start_s"]).sum(), len(moved) / 2
     expected_s = float(seconds(calm.outcome.totals.transfer))
     assert moved_s == pytest.approx(expected_s, abs=4 * TICK_S * cycles)
+
+
+def test_updates_travel_as_long_as_the_world_says(case):
+    ways = [own.end_s - own.computed_s for cycles in cycles_of(case.watched) for own in cycles
+            if own.fate in ("", "rejected")]  # fmt: skip
+    latency_s = float(seconds(case.outcome.totals.latency))
+    assert sum(ways) == pytest.approx(latency_s, abs=4 * TICK_S * len(ways))
 
 
 def test_updates_are_the_versions(case):

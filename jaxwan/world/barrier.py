@@ -210,7 +210,7 @@ def _lived(
     return Lived(
         began=here, worker=jnp.arange(here.shape[0], dtype=jnp.int32), cycle=state.cycle,
         begin=begin, busy_s=walked.busy_s, computed=walked.computed, sends=round_.sends,
-        end=end, lost=round_.lost, cancelled=round_.cancelled,
+        ended=end, lost=round_.lost, cancelled=round_.cancelled,
         slowed=jax.vmap(slowed_at)(state.spells, begin),
         down_bits=round_.fetch.bits, up_bits=world.knobs.update_bits * round_.payloads,
     )  # fmt: skip

@@ -303,15 +303,13 @@ def _slot(world: World, end: _End) -> Tick:
     )
 
 
-def _lived(
-    world: World, end: _End, begun: _Begun, next_end: Instant, pending: Pending
-) -> Lived:
+def _lived(world: World, end: _End, begun: _Begun, pending: Pending) -> Lived:
     """Tell what the worker lives through in the cycle that follows an end."""
     knobs, several = world.knobs, pending.updates * world.knobs.update_bits
     return Lived(
-        began=end.live & ~pending.joining, worker=end.worker, cycle=pending.cycle, begin=begun.at,
-        busy_s=pending.busy_s, computed=pending.computed, sends=pending.computed, end=next_end,
-        lost=pending.lost, cancelled=jnp.array(False), slowed=begun.slowed,
+        began=end.live & ~end.sends & ~pending.joining, worker=end.worker, cycle=pending.cycle,
+        begin=begun.at, busy_s=pending.busy_s, computed=pending.computed, sends=pending.computed,
+        ended=end.at, lost=pending.lost, cancelled=jnp.array(False), slowed=begun.slowed,
         down_bits=jnp.where(pending.dense, knobs.dense_bits, several), up_bits=knobs.update_bits,
     )  # fmt: skip
 
@@ -356,7 +354,7 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
             lead=lead,
             flows=flows,
         )
-        lived = _lived(world, end, begun, next_end, pending) if plan.watched else None
+        lived = _lived(world, end, begun, pending) if plan.watched else None
         return (state, taken), (_slot(world, end), lived)
 
     slots = jnp.arange(plan.slots, dtype=jnp.int32)

@@ -10,7 +10,7 @@ from jaxwan.core.clock import Instant
 
 
 class Lived(NamedTuple):
-    """The cycles that begin in a tick, with all that becomes of them, `[slot]`.
+    """The cycles that begin in a tick, with what is known then of their course, `[slot]`.
 
     A worker computes without a break in the `busy_s` seconds before `computed`.
     """
@@ -22,7 +22,7 @@ class Lived(NamedTuple):
     busy_s: jax.Array
     computed: Instant
     sends: Instant  # from here on its update is on the way
-    end: Instant  # arrival, recovery from a loss, or when it was cancelled
+    ended: Instant  # when the cycle of the tick's slot ended, which may be an earlier one
     lost: jax.Array  # bool
     cancelled: jax.Array  # bool
     slowed: jax.Array  # bool
