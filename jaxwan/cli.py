@@ -230,6 +230,10 @@ def run(
     aggregator: Member = None,
     attack: Member = None,
     optimizer: Member = None,
+    exchange: Annotated[
+        str | None, typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="Star, ring, …; star.")
+    ] = None,
+    transport: Annotated[str | None, typer.Option(help="Ideal, reno, cubic or bbr.")] = None,
     buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 16,
     steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
@@ -244,10 +248,12 @@ def run(
         "aggregator": aggregator,
         "attack": attack,
         "optimizer": optimizer,
+        "exchange": exchange,
     }
     fields = {"scenario": scenario, "challenge": challenge, "network": network, "buffer": buffer}
     fields |= {name: member_of(name, text) for name, text in members.items()}
     fields |= {"timing_only": True if timing_only else None, "steps": steps}
+    fields |= {"link": None if transport is None else {"transport": transport}}
     stated = {name: value for name, value in fields.items() if value is not None}
     report(simulated(stated, seeds, folder), folder, as_json)
 

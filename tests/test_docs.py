@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxwan.api import simulate
+from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
 
@@ -44,3 +45,13 @@ def test_the_sweep_file_of_the_page_fans_out(files):
     assert sweep.question == "Which compressor suits the clinics?"
     timed = [experiment.replace(timing_only=True) for experiment, _ in sweep.expand()]
     assert set(simulate(timed, seeds=2).frame["status"]) == {"ok"}
+
+
+def test_a_network_beside_its_fleet_is_found_from_anywhere(tmp_path, monkeypatch):
+    home = tmp_path / "fleets"
+    home.mkdir()
+    (home / "attic.toml").write_text("bandwidth_bps = 3e6\ndelay_s = 0.07\n")
+    (home / "house.toml").write_text('[[worker]]\nnetwork = "attic.toml"\n')
+    monkeypatch.chdir(tmp_path)
+    (worker,) = resolve(Experiment(scenario="simple", challenge="fleets/house.toml")).workers
+    assert (worker.up_bps, worker.delay_s) == (3e6, 0.07)

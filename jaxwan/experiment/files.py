@@ -65,8 +65,18 @@ def near(name: Any, base: Path) -> Any:
     return str(base / name) if not known and (base / name).is_file() else name
 
 
+def _linked(worker: Any, base: Path) -> Any:
+    """Return a worker's table with its network file as seen from a folder."""
+    if not isinstance(worker, dict) or worker.get("network") in built_in("network"):
+        return worker
+    return worker | {"network": near(worker["network"], base)} if "network" in worker else worker
+
+
 def beside(table: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Let the files that a table's failures and exchange name be relative to a folder first."""
+    """Let the files that a table's workers, failures and exchange name be in its folder first."""
+    workers = table.get("worker")
+    if isinstance(workers, list):
+        table = table | {"worker": [_linked(own, base) for own in workers]}
     exchange = table.get("exchange")
     if isinstance(exchange, dict) and isinstance(exchange.get("matrix"), str):
         table = table | {"exchange": exchange | {"matrix": near(exchange["matrix"], base)}}
