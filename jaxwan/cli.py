@@ -250,9 +250,9 @@ def run(
         "optimizer": optimizer,
         "exchange": exchange,
     }
-    fields = {"scenario": scenario, "challenge": challenge, "network": network, "buffer": buffer}
+    fields: dict[str, Any] = {"scenario": scenario, "challenge": challenge, "network": network}
     fields |= {name: member_of(name, text) for name, text in members.items()}
-    fields |= {"timing_only": True if timing_only else None, "steps": steps}
+    fields |= {"buffer": buffer, "timing_only": True if timing_only else None, "steps": steps}
     fields |= {"link": None if transport is None else {"transport": transport}}
     stated = {name: value for name, value in fields.items() if value is not None}
     report(simulated(stated, seeds, folder), folder, as_json)
