@@ -141,7 +141,8 @@ def steady(**changes):
      ("halving_doubling",
       lambda n: 2 * np.ceil(np.log2(n)) * DELAY + 2 * (n - 1) / n * EACH_WAY,
       lambda n: 2 * (n - 1)),
-     ("all_gather", lambda n: (n - 1) * (DELAY + EACH_WAY), lambda n: n * (n - 1))],
+     ("all_gather", lambda n: (n - 1) * (DELAY + EACH_WAY), lambda n: n * (n - 1)),
+     ("gossip", lambda n: (n > 1) * (DELAY + EACH_WAY), lambda n: n * (n > 1))],
 )  # fmt: skip
 def test_a_round_of_a_collective_takes_compute_and_its_closed_form(exchange, expected, payloads):
     rows = [steady(present=n, delay_s=FULL * DELAY) for n in SIZES]

@@ -26,6 +26,7 @@ class Exchange(NamedTuple):
     static: dict[str, Static]
     sums: bool
     server: bool = False
+    timed: bool = False  # only its time is simulated
 
 
 EXCHANGES: dict[str, Exchange] = {
@@ -56,6 +57,11 @@ EXCHANGES: dict[str, Exchange] = {
         summary="Every whole payload to everybody: for payloads that do not sum.",
         paper="Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication",
         knobs={}, static={"matrix": MATRIX}, sums=False,
+    ),
+    "gossip": Exchange(
+        summary="Every worker swaps payloads with one other; simulated in time only so far.",
+        paper="Boyd et al. 2006, Randomized gossip algorithms",
+        knobs={}, static={"matrix": MATRIX}, sums=False, timed=True,
     ),
     "hierarchical": Exchange(
         summary="A ring inside every region, then a ring among the regions.",

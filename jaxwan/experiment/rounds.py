@@ -101,6 +101,8 @@ def check_rounds(resolved: Resolved) -> None:
     alone = fragments(resolved) == 1 and ahead == 0
     _needs(alone or resolved.timing_only, "fragments and overlapped steps are simulated in time "
            "only so far; set timing_only = true", "strategy")  # fmt: skip
+    _needs(not exchange.timed or resolved.timing_only, f"{kind!r} is simulated in time only so "
+           "far; set timing_only = true", "exchange")  # fmt: skip
     _needs(not blocks(resolved) or setting(resolved, "max_staleness", None) is not None,
            "on_stale = 'block' needs a bound", "strategy.max_staleness")  # fmt: skip
 

@@ -36,7 +36,13 @@ class _Shape(NamedTuple):
 
 
 def _shape(name: str, count: jax.Array) -> _Shape:
-    """Read the traffic and the messages of a collective off its closed form."""
+    """Read the traffic and the messages of a collective off its closed form.
+
+    In gossip every worker swaps one payload with one other (Boyd et al. 2006).
+    """
+    if name == "gossip":
+        several = jnp.where(count > 1, 1.0, 0.0)
+        return _Shape(several, several)
     seconds = COLLECTIVES[name].seconds
     return _Shape(seconds(1.0, count, 0.0, 1.0), seconds(0.0, count, 1.0, 1.0))
 
