@@ -12,6 +12,7 @@ from jaxwan.experiment.jsonschema import json_schema
 from jaxwan.experiment.resolve import resolve, resolve_and_warn
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
+from jaxwan.learning.compressors import COMPRESSORS
 
 NETWORKS = {  # bandwidth, one-way delay, loss, jitter
     "datacenter": (10e9, 1e-4, 0, 1e-5),
@@ -171,6 +172,16 @@ def test_an_aggregator_that_is_the_mean_warns():
     assert resolved.aggregator.kind == "trimmed_mean"
     assert len(warned) == 1
     assert "equals the mean" in warned[0]
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_a_memory_around_what_does_not_contract_warns(kind):
+    chosen = {"kind": kind, "error_feedback": True}
+    _, warned = resolve_and_warn(Experiment(scenario="simple", compressor=chosen))
+    told = any("grow without bound" in text for text in warned)
+    assert told is not COMPRESSORS[kind].contractive
+    _, warned = resolve_and_warn(Experiment(scenario="simple", compressor=kind))
+    assert not any("grow without bound" in text for text in warned)
 
 
 def test_lists_fan_out_in_order_and_inside_tables():

@@ -218,6 +218,17 @@ def optimizer_of(own: Any, strategy: Choice, scenario: Scenario) -> Choice:
     return as_choice(own, FAMILIES["optimizer"])
 
 
+def memory_of(compressor: Any, warnings: list[str]) -> bool:
+    """Tell whether errors are fed back; warn where that may diverge."""
+    member = FAMILIES["compressor"][compressor.kind]
+    stated: bool | None = compressor.error_feedback
+    memory: bool = member.feedback if stated is None else stated
+    if memory and not member.contractive:
+        warnings.append(f"compressor: {compressor.kind} may send more than it got, so its error "
+                        "memory may grow without bound; set error_feedback = false")  # fmt: skip
+    return memory
+
+
 def peers_of(exchange: Choice, workers: tuple[Worker, ...]) -> tuple[tuple[float, float], ...]:
     """Return the links that the workers' messages to one another meet; none in a star.
 
@@ -256,8 +267,7 @@ def resolve_and_warn(
     barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
     buffer = buffer_of(experiment, challenge, len(workers), barrier, warnings)
     check_aggregator(chosen["aggregator"], len(workers) if barrier else buffer, warnings)
-    memory = picked(experiment, challenge, "compressor").error_feedback
-    usual = FAMILIES["compressor"][chosen["compressor"].kind].feedback
+    memory = memory_of(picked(experiment, challenge, "compressor"), warnings)
     own = experiment.optimizer
     exchange = as_choice(experiment.exchange or EXCHANGE_MODELS["star"](), FAMILIES["exchange"])
     resolved = Resolved(
@@ -268,7 +278,7 @@ def resolve_and_warn(
         failures=failures_for(challenge, experiment, workers, scenario.step_s),
         criteria=challenge.limits,
         buffer=buffer,
-        error_feedback=usual if memory is None else memory,
+        error_feedback=memory,
         attack=attack_of(experiment, workers, warnings),
         optimizer=optimizer_of(own, chosen["strategy"], scenario),
         transport=experiment.link.transport,
