@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.core import clock
 from jaxwan.core.keys import run_key
 from jaxwan.core.pytrees import replace
 from jaxwan.world import barrier, events
@@ -93,6 +92,3 @@ def run_worlds(
     finish = jax.vmap(conclude)
     outcome = finish(world, state.now, state.version, state.counts, cut_off, state.status)
     return moments, outcome
-
-
-__all__ = ["PROTOCOLS", "carefree", "clock", "run_worlds"]
