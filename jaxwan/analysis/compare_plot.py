@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from jaxwan.analysis.compare import is_duration, place_labels
 from jaxwan.analysis.humane import duration_unit
-from jaxwan.analysis.plots import COLORS
+from jaxwan.analysis.plots import COLORS, save
 
 _SIGNIFICANT = 0.05
 _WIDE = 8.0  # span of ratios from which on even steps would crowd the small ones
@@ -36,13 +35,7 @@ def plot_comparison(table: pd.DataFrame, path: str | os.PathLike[str], title: st
     _draw(axis, table, "ratio" if ratios else "difference")
     metric, bases = table["metric"].iloc[0], table["baseline"].unique()
     base = bases[0] if len(bases) == 1 else "baseline"
-    text = title or f"{metric} against {base}"
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, dpi=110, format="png")
-    return target
+    return save(figure, path, title or f"{metric} against {base}")
 
 
 def _draw(axis: Axes, table: pd.DataFrame, figure: str) -> None:

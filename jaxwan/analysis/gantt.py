@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from jaxwan.analysis.humane import duration, duration_unit, percent
+from jaxwan.analysis.plots import save
 from jaxwan.analysis.spans import KINDS, UPDATE, WASTED, noted, of_workers
 
 FILL = {
@@ -85,13 +85,7 @@ def gantt(
     _finish(axis, frame, workers, shown, whole_s)
     figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False,
                   fontsize=8, handlelength=1.4, columnspacing=1.3)  # fmt: skip
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, dpi=110, format="png")
-    return target
+    return save(figure, path, title)
 
 
 def _within(spans: pd.DataFrame, shown: Window) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def loss_versus_time(
         axis.set_title(name, loc="left", fontsize=10, fontweight="bold")
     for axis in axes[len(panels) :]:
         axis.remove()
-    return _save(figure, path, title)
+    return save(figure, path, title)
 
 
 def throughput_bars(frame: pd.DataFrame, path: str | os.PathLike[str], title: str = "") -> Path:
@@ -74,7 +74,7 @@ def throughput_bars(frame: pd.DataFrame, path: str | os.PathLike[str], title: st
         _draw_bars(axis, runs)
         axis.set_title(name, loc="left", fontsize=10, fontweight="bold")
     axes[-1].set_xlabel("throughput ratio (share of the free network's; mean and 95 % interval)")
-    return _save(figure, path, title)
+    return save(figure, path, title)
 
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -225,9 +225,10 @@ def _tidy(axis: Axes, legend: bool = True, grid: Literal["both", "x"] = "both") 
         axis.legend(handles, labels, frameon=False, fontsize=size, ncols=columns)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> Path:
+def save(figure: Figure, path: str | os.PathLike[str], title: str = "") -> Path:
+    """Write a figure as PNG under its title, making the folder."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)

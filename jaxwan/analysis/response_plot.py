@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxwan.analysis.axis import Axis
 from jaxwan.analysis.humane import duration_unit, rate
-from jaxwan.analysis.plots import COLORS, DASHES
+from jaxwan.analysis.plots import COLORS, DASHES, save
 from jaxwan.analysis.tables import setting_names
 from jaxwan.columns import identity_columns, varying
 from jaxwan.stats.intervals import Interval, mean_interval, quantile_interval
@@ -52,13 +51,7 @@ def response_curves(
             _draw(axis, panel, over, runs, place, label)
         _finish(axis, panel, over)
     axes[0].legend(frameon=False, fontsize=8)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, dpi=110, format="png")
-    return target
+    return save(figure, path, title)
 
 
 def _center(panel: _Panel, runs: pd.DataFrame) -> Interval:
