@@ -1,5 +1,6 @@
 """Transports: the measurements and published figures, edges, monotonicity, and common luck."""
 
+import functools
 import math
 
 import jax
@@ -10,7 +11,11 @@ import pytest
 import jaxwan as jw
 from jaxwan.bench import Model, world_of
 from jaxwan.core import keys
+from jaxwan.core.pytrees import replace
+from jaxwan.experiment.lower import group
+from jaxwan.experiment.resolve import resolve
 from jaxwan.validate import clouds, tcp
+from jaxwan.world.exchange import links, prepare, prepare_one, transfers, what_to_fetch
 from jaxwan.world.state import make_world
 from jaxwan.world.transport import TRANSPORTS, Path
 from jaxwan.world.transports import flow, generate, table
@@ -142,9 +147,10 @@ def test_the_receiver_has_it_one_delay_before_the_sender_knows(name):
         draws = (transport.transfer_s, transport.delivery_s)
         return [draw(word, bits, path, prepared, start) for draw in draws]
 
-    told, received = jax.vmap(lambda word: both(word, jnp.float32(8e5)))(words)
+    draw = jax.jit(jax.vmap(both, in_axes=(0, None)))
+    told, received = draw(words, jnp.float32(8e5))
     np.testing.assert_allclose(told - received, 0.1, rtol=1e-4)
-    _, nothing = jax.vmap(lambda word: both(word, jnp.float32(0)))(words)
+    _, nothing = draw(words, jnp.float32(0))
     error = 0.01 / math.sqrt(len(words))
     assert abs(float(nothing.mean()) - 0.1) < 3 * error
 
@@ -156,7 +162,7 @@ def test_one_payload_prepared_is_the_same_as_any(name, bits):
     bits, start = jnp.float32(bits), jnp.int32(0)
     curve, fixed = transport.prepare(path), transport.fix(path, bits)
     assert (curve.shape, fixed.shape) == ((transport.size,), (transport.fixed_size,))
-    for word in np.asarray(keys.words(keys.run_key(6), 20)):
+    for word in np.asarray(keys.words(keys.run_key(6), 8)):
         any_s = transport.delivery_s(word, bits, path, curve, start)
         own_s = transport.fixed_delivery_s(word, bits, path, fixed, start)
         np.testing.assert_allclose(any_s, own_s, rtol=2e-3)
@@ -164,28 +170,64 @@ def test_one_payload_prepared_is_the_same_as_any(name, bits):
 
 def test_another_transport_leaves_all_other_luck_alone():
     worlds = []
-    for name in ("ideal", "cubic", "bbr"):
+    for name in ("ideal", "cubic"):
         plan, knobs = world_of(Model(), 1, name)
         knobs = jax.tree.map(lambda x: x[0], knobs)
         world = jax.jit(make_world, static_argnums=0)(plan, knobs, keys.run_key(7))
         worlds.append((world.workers, world.first, world.laws))
-    for other in worlds[1:]:
-        jax.tree.map(np.testing.assert_array_equal, worlds[0], other)
+    jax.tree.map(np.testing.assert_array_equal, *worlds)
+
+
+LOSSY = {"delay_s": 0.1, "loss": 0.02, "transport": "cubic", "jitter_s": 0.0}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def in_the_world(plan, knobs):
+    """Draw 32 cycles' transfers of the second worker, who fetches one update."""
+    worker, none = jnp.int32(1), jnp.float32(0)
+    link = jax.tree.map(lambda x: x[1], links(knobs, jnp.ones((2, 2), jnp.uint32)))
+    fetch, ready = what_to_fetch(knobs, worker, jnp.array(False)), prepare_one(plan, knobs)
+    return jax.vmap(
+        lambda cycle: transfers(plan, knobs, link, ready, worker, cycle, fetch, none)
+    )(jnp.arange(32))
+
+
+def transfers_of(**link):
+    """Return the transfers in the world that an experiment over this link is lowered to."""
+    common = {"scenario": "simple", "challenge": "baseline", "steps": 10, "timing_only": True}
+    common |= {"strategy": jw.Sync(), "workers": 2, "compressor": "none", "aggregator": "mean"}
+    (own,) = group([resolve(jw.Experiment(**common, link=LOSSY | link))])
+    return in_the_world(own.world, jax.tree.map(lambda leaf: leaf[0], own.world_knobs))
 
 
 def test_an_experiment_feels_its_transport():
-    common = {"scenario": "simple", "challenge": "baseline", "steps": 10, "timing_only": True}
-    lossy = {"delay_s": 0.1, "loss": 0.02, "transport": "cubic"}
-    settings = [
-        {"streams": 1}, {"streams": 16}, {"streams": 16, "window_bytes": 4096.0},
-    ]  # fmt: skip
-    common |= {"strategy": jw.Sync(), "workers": 2, "compressor": "none", "aggregator": "mean"}
-    runs = [jw.Experiment(**common, link=lossy | each) for each in settings]
-    frame = jw.simulate(runs, seeds=4).frame
-    means = frame.groupby("config_index")["time_s"].mean().to_numpy()
-    one, many, narrow = means
-    assert many < one
-    assert many < narrow
+    settings = [{"streams": 1}, {"streams": 16}, {"streams": 16, "window_bytes": 4096.0}]
+    moved = [transfers_of(**setting) for setting in settings]
+    for way in ("upload_s", "download_s"):
+        one, many, narrow = (float(jnp.median(getattr(each, way))) for each in moved)
+        assert many < one
+        assert many < narrow
+
+
+def test_in_a_world_every_transfer_that_opens_its_connections_takes_a_round_trip_more():
+    plain, opened = (transfers_of(loss=0.0, connect=connect) for connect in (False, True))
+    for way in ("upload_s", "download_s"):
+        more = getattr(opened, way) - getattr(plain, way)
+        np.testing.assert_allclose(more, 0.2, rtol=0.01)
+    np.testing.assert_array_equal(opened.wire_up_s, plain.wire_up_s)
+
+
+def test_runs_with_the_same_links_share_what_was_prepared():
+    """Each run of a batch must find what it would have prepared alone, in as few rows as can be."""
+    plan, knobs = world_of(Model(workers=2), 40, "cubic")
+    delay_s = np.concatenate([np.arange(17) / 100, np.repeat([0.3, 0.0, 0.3], (13, 7, 3))])
+    knobs = replace(knobs, delay_s=jnp.full((40, 2), delay_s[:, None], jnp.float32))
+    ready = jax.jit(prepare, static_argnums=0)(plan, knobs)
+    alone = jax.jit(jax.vmap(lambda knobs: prepare_one(plan, knobs)))(knobs)
+    assert ready.row[-1] == np.count_nonzero(np.diff(delay_s))
+    for shared, own in zip(ready[:2], alone[:2], strict=True):
+        rows = np.reshape(shared, (-1, own.shape[1]))[np.asarray(ready.row)]
+        np.testing.assert_allclose(rows, own, rtol=1e-5, atol=1e-5)
 
 
 def test_a_simulated_flow_keeps_the_window_of_the_law():

@@ -1,4 +1,10 @@
-"""TCP transfers: the model against transfers measured with Linux over an emulated path."""
+"""TCP transfers: the model against transfers measured with Linux over an emulated path.
+
+No test on unseen data: HEAD of `flow`, RICH_BUFFER of `generate`, HOST_S, HOST_RTT_S, SPREAD and
+UNEVEN of `table` were chosen with these measurements in sight. The 80 random settings (`free*`)
+come closest to unseen ones: typical factor 1.04, 90th percentile 1.24, 82 % of the single transfers
+in the 80 % interval; the 72 chosen by hand have 1.11, 1.41 and 72 %.
+"""
 
 from __future__ import annotations
 

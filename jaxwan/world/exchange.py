@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,11 +49,15 @@ def links(knobs: WorldKnobs, link_keys: jax.Array) -> Link:
     )
 
 
+BLOCK = 16  # runs whose links are prepared side by side
+
+
 class Ready(NamedTuple):
-    """What the transport needs of all links, flat `[worker x size]`."""
+    """What the transport needs of all links, flat `[row x worker x size]`, shared by all runs."""
 
     down: jax.Array  # for any payload
     up: jax.Array  # for the one update
+    row: jax.Array  # int32; the run's own
 
 
 def paths(knobs: WorldKnobs, link: Link) -> tuple[Path, Path]:
@@ -66,15 +71,57 @@ def paths(knobs: WorldKnobs, link: Link) -> tuple[Path, Path]:
     return path(link.down_bps), path(link.up_bps)
 
 
-def prepare(plan: WorldPlan, knobs: WorldKnobs, all_links: Link) -> Ready:
-    """Work out, once a run, what the transport needs of every link."""
+def _prepare(plan: WorldPlan, knobs: WorldKnobs) -> tuple[jax.Array, jax.Array]:
+    """Work out what the transport needs of one run's links, down and up, `[worker, size]`."""
     transport = TRANSPORTS[plan.transport]
 
-    def one(link: Link) -> Ready:
+    def one(link: Link) -> tuple[jax.Array, jax.Array]:
         down, up = paths(knobs, link)
-        return Ready(transport.prepare(down), transport.fix(up, knobs.update_bits))
+        return transport.prepare(down), transport.fix(up, knobs.update_bits)
 
-    return jax.tree.map(jnp.ravel, jax.vmap(one)(all_links))
+    no_luck = jnp.zeros((plan.workers, 2), jnp.uint32)
+    return jax.vmap(one)(links(knobs, no_luck))
+
+
+def _distinct(knobs: WorldKnobs) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Number the runs `[run]` so that neighbours with the same links share a row.
+
+    Returns (row of each run, a run of each row, how many rows).
+    """
+    runs = knobs.update_bits.shape[0]
+    facts = (*links(knobs, knobs.speed)[1:], knobs.update_bits, knobs.streams, knobs.window_bytes)
+    table = jnp.concatenate([x.reshape(runs, -1) for x in facts if x is not None], axis=1)
+    new = jnp.any(table[1:] != table[:-1], axis=1)
+    own = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
+    first = jnp.zeros(runs, jnp.int32).at[own].max(jnp.arange(runs, dtype=jnp.int32))
+    return own, first, own[-1] + 1
+
+
+def prepare(plan: WorldPlan, knobs: WorldKnobs) -> Ready:
+    """Work out what the transport needs of all links of runs `[run, ...]`, once for equal runs."""
+    own, first, count = _distinct(knobs)
+    width = min(BLOCK, len(own))
+    room = -len(own) % width
+    first = jnp.pad(first, (0, room))
+    one = jax.vmap(partial(_prepare, plan))
+    shapes = jax.eval_shape(one, knobs)
+    empty = jax.tree.map(lambda x: jnp.zeros((x.shape[0] + room, *x.shape[1:])), shapes)
+
+    def block(index: jax.Array, rows: Any) -> Any:
+        start = index * width
+        some = jax.lax.dynamic_slice_in_dim(first, start, width)
+        made = one(jax.tree.map(lambda x: x[some], knobs))
+        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+        return jax.tree.map(write, rows, made)
+
+    down, up = jax.lax.fori_loop(0, (count + width - 1) // width, block, empty)
+    return Ready(down.ravel(), up.ravel(), own)
+
+
+def prepare_one(plan: WorldPlan, knobs: WorldKnobs) -> Ready:
+    """Work out what the transport needs of the links of one run."""
+    down, up = _prepare(plan, knobs)
+    return Ready(down.ravel(), up.ravel(), jnp.int32(0))
 
 
 def what_to_fetch(knobs: WorldKnobs, missed: jax.Array, anew: jax.Array) -> Fetch:
@@ -105,6 +152,7 @@ def transfers(
         (link, fetch.bits, down_word, up_word)
     )
     down, up = paths(knobs, link)
+    place = ready.row * plan.workers + place
     download_s = transport.delivery_s(down_word, bits, down, ready.down, place * transport.size)
     upload_s = transport.fixed_delivery_s(
         up_word, knobs.update_bits, up, ready.up, place * transport.fixed_size

@@ -13,9 +13,10 @@ from jaxwan.core.keys import run_key
 from jaxwan.core.pytrees import replace
 from jaxwan.world import barrier, events
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
+from jaxwan.world.exchange import prepare
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.spells import NO_RECORD, TraceKnobs
-from jaxwan.world.state import Moment, Outcome, conclude, make_world
+from jaxwan.world.state import BY_RUN, Moment, Outcome, World, conclude, make_world
 
 
 class Protocol(NamedTuple):
@@ -71,10 +72,14 @@ def run_worlds(
     has most ticks; the rest of the room stays empty (weight 0).
     """
     protocol = PROTOCOLS[plan.protocol]
-    make = jax.vmap(lambda knobs, seed: make_world(plan, knobs, run_key(seed)))
-    world = make(knobs, seeds)
-    state = jax.vmap(partial(protocol.begin, plan))(world)
-    step = jax.vmap(partial(protocol.tick, plan))
+    ready = prepare(plan, knobs)
+
+    def make(knobs: WorldKnobs, seed: jax.Array, row: jax.Array) -> World:
+        return make_world(plan, knobs, run_key(seed), ready._replace(row=row))
+
+    world = jax.vmap(make, out_axes=BY_RUN)(knobs, seeds, ready.row)
+    state = jax.vmap(partial(protocol.begin, plan), in_axes=(BY_RUN,))(world)
+    step = jax.vmap(partial(protocol.tick, plan), in_axes=(BY_RUN, 0))
     shape = jax.eval_shape(step, world, state)[1]
     room = jax.tree.map(lambda x: jnp.zeros((plan.ticks, *x.shape), x.dtype), shape)
 
@@ -89,6 +94,6 @@ def run_worlds(
     first = -protocol.warmup(plan)
     state, moments = jax.lax.fori_loop(first, most, body, (state, room))
     cut_off = jax.vmap(protocol.in_flight_s)(state)
-    finish = jax.vmap(conclude)
+    finish = jax.vmap(conclude, in_axes=(BY_RUN, 0, 0, 0, 0, 0))
     outcome = finish(world, state.now, state.version, state.counts, cut_off, state.status)
     return moments, outcome

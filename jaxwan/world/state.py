@@ -11,7 +11,7 @@ from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
-from jaxwan.world.exchange import Link, Ready, links, prepare
+from jaxwan.world.exchange import Link, Ready, links, prepare_one
 from jaxwan.world.failures import History, history
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.record import Lived
@@ -52,6 +52,9 @@ class World(NamedTuple):
     packed: jax.Array  # int32 [worker, field]; the same, one worker a row
     first: jax.Array  # int32 [worker, process, 5]; everybody's first spells
     ready: Ready  # what the transport needs of the links
+
+
+BY_RUN = World(0, 0, 0, 0, 0, Ready(None, None, 0))  # type: ignore[arg-type]  # axes of many worlds
 
 
 @pytree
@@ -100,8 +103,10 @@ class Moment(NamedTuple):
     lived: Lived | None = None  # where the plan records
 
 
-def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
-    """Derive a run's constants from its knobs and its key `[2]`.
+def make_world(
+    plan: WorldPlan, knobs: WorldKnobs, key: jax.Array, ready: Ready | None = None
+) -> World:
+    """Derive a run's constants from its knobs and its key `[2]`; its links may be ready already.
 
     A worker that starts offline is in the down phase of its churn.
     """
@@ -118,7 +123,7 @@ def make_world(plan: WorldPlan, knobs: WorldKnobs, key: jax.Array) -> World:
     workers = Worker(
         compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, online
     )
-    ready = prepare(plan, knobs, workers.link)
+    ready = prepare_one(plan, knobs) if ready is None else ready
     return World(knobs, laws, workers, jax.vmap(pack)(workers), first, ready)
 
 

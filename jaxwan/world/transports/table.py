@@ -1,9 +1,13 @@
 """Read the table of TCP transfer times: a curve per link, once, then a few look-ups a transfer.
 
-A curve holds log seconds at the table's payloads and quantiles. Streams share the link: each has
-its part of the payload, of the bandwidth and of the buffer, they are independent, and the slowest
-counts, so that the quantile u of n streams is the quantile u**(1/n) of one. A window limit caps a
-stream at window / round trip.
+A curve holds log seconds at payloads and quantiles of its own, even steps apart, so that a look-up
+is arithmetic and four reads. Payloads are placed by log2(1 + segments / 10): a flight of slow start
+ends wherever that is whole, and the curve may jump there. Quantiles are placed on the scale of
+Gumbel, -log(-log u).
+
+Streams share the link: each has its part of the payload, of the bandwidth and of the buffer, they
+are independent, and the slowest counts, so that the quantile u of n streams is the quantile
+u**(1/n) of one: a shift by log n. A window limit caps a stream at window / round trip.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxwan.core import keys
-from jaxwan.world.transports.flow import ALGORITHMS, CUBIC_BETA, CUBIC_C
+from jaxwan.core.pytrees import row
+from jaxwan.world.transports.flow import ALGORITHMS, CUBIC_BETA, CUBIC_C, INITIAL_WINDOW
 from jaxwan.world.transports.generate import (
     FILE,
     LEAN_BUFFER,
@@ -41,10 +46,14 @@ UNEVEN = 0.015  # streams share unevenly: the slowest takes longer by streams **
 LEAST_LOSS = 1e-5
 LEAST_RTT_S = 1e-3  # where segments are lost: timers exist without a distance, too
 END = 1e9  # segments; the curve goes on to there by the rate at its end
-NODES, LEVELS = len(SEGMENTS), len(LEVEL)
-SIZE = (NODES + 1) * LEVELS
-_LOG_SEGMENTS = np.log([*SEGMENTS, END])
+JUMPS, PARTS, SLOPES = 7, 4, 6  # flights of slow start, steps within each; steps after them
+ROWS = (PARTS + 1) * JUMPS + SLOPES + 2
+LEVELS = 16
+SIZE = ROWS * LEVELS
+BEYOND = (0.5, 3.0)  # the scores go on so far before the first and after the last
 _SCORES = -np.log(-np.log(np.asarray(LEVEL)))
+_LOWEST, _HIGHEST = float(_SCORES[0]) - BEYOND[0], float(_SCORES[-1]) + BEYOND[1]
+_LEVEL_STEP = (_HIGHEST - _LOWEST) / (LEVELS - 1)
 
 
 class Path(NamedTuple):
@@ -85,15 +94,6 @@ def _between(nodes: np.ndarray, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     grid = jnp.asarray(nodes, jnp.float32)
     index = jnp.clip(jnp.sum(x >= grid) - 1, 0, len(nodes) - 2)
     return index, jnp.clip((x - grid[index]) / (grid[index + 1] - grid[index]), 0.0, 1.0)
-
-
-def _position(nodes: np.ndarray, x: jax.Array) -> jax.Array:
-    """Return where x lies among the nodes, 0 to len(nodes) - 1, without a look-up."""
-    steps = zip(nodes[:-1].tolist(), np.diff(nodes).tolist(), strict=True)
-    place = jnp.float32(0)
-    for node, width in steps:
-        place = place + jnp.clip((x - node) * (1.0 / width), 0.0, 1.0)
-    return place
 
 
 def _logs(nodes: Any, least: float = 0.0) -> np.ndarray:
@@ -143,49 +143,96 @@ def _least_log_s(path: Path, segments: jax.Array) -> jax.Array:
 
 
 def _end(algorithm: str, path: Path, last: jax.Array, before: jax.Array) -> jax.Array:
-    """Return the log seconds of END segments from those of the table's last two payloads.
+    """Return the log seconds of END segments from those of the last two rows of the table.
 
     A segment takes what it took between these, but at least what the steady window allows.
     """
     took = 1.0 - jnp.exp(jnp.minimum(before - last, -0.3))
-    end = last + jnp.log(took) + math.log((END - SEGMENTS[-1]) / (SEGMENTS[-1] - SEGMENTS[-2]))
+    end = last + jnp.log(took) + math.log((END - SEGMENTS[-1]) / np.diff(_ROW_SEGMENTS)[-1])
     rtt_s = round_trip_s(path)
     law_s = rtt_s / steady_window(algorithm, rtt_s, jnp.maximum(path.loss, 1e-12))
     law = jnp.log(jnp.maximum(law_s, 1e-30) * (END - SEGMENTS[-1]))
     return jnp.maximum(end, law)
 
 
+def _heights(segments: Any) -> np.ndarray:
+    return np.log2(1.0 + np.asarray(segments, np.float64) / INITIAL_WINDOW)
+
+
+_TOP, _PEAK = float(_heights(SEGMENTS[-1])), float(_heights(END))
+_SLOPE = (_TOP - JUMPS) / SLOPES
+_ROW_HEIGHTS = np.array(
+    [flight + part / PARTS for flight in range(JUMPS) for part in range(PARTS + 1)]
+    + [JUMPS + _SLOPE * step for step in range(SLOPES + 1)]
+)  # the last row follows from the rate at the end
+_ROW_HEIGHTS[0] = float(_heights(1.0))  # one segment is placed at 0, to be exact
+_ROW_SEGMENTS = INITIAL_WINDOW * (2.0**_ROW_HEIGHTS - 1.0)
+
+
+def _line(nodes: np.ndarray, x: float) -> np.ndarray:
+    """Return the weight of each node in the straight line through the two nearest, beyond, too."""
+    low = int(np.clip(np.searchsorted(nodes, x, "right") - 1, 0, len(nodes) - 2))
+    weights = np.zeros(len(nodes))
+    weights[low + 1] = (x - nodes[low]) / (nodes[low + 1] - nodes[low])
+    weights[low] = 1.0 - weights[low + 1]
+    return weights
+
+
+@cache
+def _rows() -> np.ndarray:
+    """Return the weights `[row, segments]` of the table's payloads; none looks across a jump."""
+    nodes = _heights(SEGMENTS)
+    flights = np.minimum(np.floor(nodes + 1e-9), JUMPS)
+    weights = np.zeros((ROWS - 1, len(SEGMENTS)))
+    for index, height in enumerate(_ROW_HEIGHTS):
+        own = flights == min(index // (PARTS + 1), JUMPS)
+        weights[index, own] = _line(nodes[own], height)
+    return weights.astype(np.float32)
+
+
+@cache
+def _columns() -> np.ndarray:
+    """Return the weights `[level of the table, level]`."""
+    places = _LOWEST + _LEVEL_STEP * np.arange(LEVELS)
+    return np.stack([_line(_SCORES, place) for place in places], axis=1).astype(np.float32)
+
+
 def curve(algorithm: str, path: Path) -> jax.Array:
-    """Return a link's log seconds `[segments and END x level]` for any payload."""
-    ratio = _mixture(algorithm, path, lambda table, at: table[at])
-    least = _least_log_s(path, jnp.asarray(SEGMENTS, jnp.float32))[:, None]
-    log_s = jax.lax.cummax(ratio.reshape(NODES, LEVELS) + least)
-    return jnp.concatenate([log_s.ravel(), _end(algorithm, path, log_s[-1], log_s[-2])])
+    """Return a link's log seconds `[row x level]` for any payload."""
+    cells = _mixture(algorithm, path, lambda table, at: table[at])
+    ratio = jnp.matmul(_rows(), cells.reshape(len(SEGMENTS), len(LEVEL)), precision="highest")
+    ratio = jnp.matmul(ratio, _columns(), precision="highest")
+    least = _least_log_s(path, jnp.asarray(_ROW_SEGMENTS, jnp.float32))[:, None]
+    log_s = jax.lax.cummax(ratio + least) + UNEVEN * jnp.log(path.streams)
+    rise = _end(algorithm, path, log_s[-1], log_s[-2]) - log_s[-1]
+    last = log_s[-1] + rise * (_SLOPE / (_PEAK - _TOP))
+    return jnp.concatenate([log_s.ravel(), last])
 
 
 def fixed(algorithm: str, path: Path, bits: jax.Array) -> jax.Array:
     """Return a link's log seconds `[level]` for one payload."""
-    low, along = _payload(bits, path)
-    inner = jnp.minimum(low, NODES - 2)
-
-    def both(table: jax.Array, at: Any) -> jax.Array:
-        cells = table.reshape(*table.shape[:-1], NODES, LEVELS)
-        return jnp.stack([cells[(*at, inner)], cells[(*at, inner + 1)]])
-
-    nodes = jnp.asarray(SEGMENTS, jnp.float32)[jnp.stack([inner, inner + 1])]
-    log_s = jax.lax.cummax(_mixture(algorithm, path, both) + _least_log_s(path, nodes)[:, None])
-    outside = low > inner
-    below = jnp.where(outside, log_s[1], log_s[0])
-    above = jnp.where(outside, _end(algorithm, path, log_s[1], log_s[0]), log_s[1])
+    low, along = _payload(_height(bits, path))
+    below, above = jax.lax.dynamic_slice_in_dim(
+        curve(algorithm, path).reshape(ROWS, LEVELS), low, 2
+    )
     return below * (1.0 - along) + above * along
 
 
-def _payload(bits: jax.Array, path: Path) -> tuple[jax.Array, jax.Array]:
-    """Return the node below a stream's payload and the weight of the next."""
+def _height(bits: jax.Array, path: Path) -> jax.Array:
+    """Return where a stream's payload is placed."""
     whole = jnp.maximum(jnp.ceil(bits / (SEGMENT_BITS * path.streams)), 1.0)
-    place = _position(_LOG_SEGMENTS, jnp.log(whole))
-    low = jnp.minimum(place.astype(jnp.int32), NODES - 1)
-    return low, place - low.astype(jnp.float32)
+    height = jnp.minimum(jnp.log2(1.0 + whole * (1.0 / INITIAL_WINDOW)), _PEAK)
+    return jnp.where(whole > 1.0, height, 0.0)
+
+
+def _payload(height: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the row below a payload and the weight of the next, more than one near the peak."""
+    part = jnp.minimum(height * PARTS, PARTS * JUMPS - 1.0).astype(jnp.int32)
+    slope = (height - JUMPS) * (1.0 / _SLOPE)
+    step = jnp.clip(slope, 0.0, SLOPES).astype(jnp.int32)
+    early = height < JUMPS
+    low = jnp.where(early, part + part // PARTS, (PARTS + 1) * JUMPS + step)
+    return low, jnp.where(early, height * PARTS - part, slope - step)
 
 
 def _mixed(word: jax.Array) -> jax.Array:
@@ -204,20 +251,15 @@ def handshake_s(word: jax.Array, path: Path) -> jax.Array:
 
 
 def _level(word: jax.Array, streams: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the level below the slowest stream's luck and the weight of the next.
-
-    Luck is on the scale of Gumbel, -log(-log u), where the worst of n is a shift by log n.
-    """
+    """Return the level below the slowest stream's luck and the weight of the next."""
     score = jnp.log(streams) - jnp.log(-jnp.log(keys.to_uniform(word)))
-    place = _position(_SCORES, score)
+    place = jnp.clip((score - _LOWEST) * (1.0 / _LEVEL_STEP), 0.0, LEVELS - 1.0)
     level = jnp.minimum(place.astype(jnp.int32), LEVELS - 2)
-    below = jnp.clip(score - float(_SCORES[0]), -0.5, 0.0) / float(_SCORES[1] - _SCORES[0])
-    beyond = jnp.clip(score - float(_SCORES[-1]), 0.0, 3.0) / float(_SCORES[-1] - _SCORES[-2])
-    return level, place - level.astype(jnp.float32) + below + beyond
+    return level, place - level
 
 
 def _pair(curves: jax.Array, place: jax.Array, above: jax.Array) -> jax.Array:
-    both = jax.lax.dynamic_slice_in_dim(curves, place, 2)
+    both = row((curves, curves[1:]), place)
     return both[0] * (1.0 - above) + both[1] * above
 
 
@@ -228,7 +270,7 @@ def transfer_s(
 
     The link's curve is `curves[start : start + SIZE]`; `word` is the transfer's luck.
     """
-    low, along = _payload(bits, path)
+    low, along = _payload(_height(bits, path))
     level, above = _level(word, path.streams)
     place = start + low * LEVELS + level
     log_s = _pair(curves, place, above) * (1.0 - along)
@@ -246,13 +288,12 @@ def fixed_transfer_s(
 def _told_s(word: jax.Array, bits: jax.Array, path: Path, log_s: jax.Array) -> jax.Array:
     """Return the seconds of a transfer from its log seconds: jitter, spread, a short payload."""
     segments = bits / (SEGMENT_BITS * path.streams)
-    log_s = log_s + UNEVEN * jnp.log(path.streams)
     flow_s = jnp.exp(log_s) * jnp.maximum(segments * (1.0 / END), 1.0)
     rate = path.bandwidth_bps / (WIRE_BITS * path.streams)
     flow_s = flow_s - jnp.maximum(1.0 - segments, 0.0) / rate
     dice = (word & 7) + ((word >> 3) & 7) + ((word >> 6) & 7)  # the bits that `_level` leaves
     wobble = (dice.astype(jnp.float32) - 10.5) * (1.0 / math.sqrt(15.75))
-    flights = jnp.clip(jnp.log2(1.0 + 0.1 * segments), 0.0, 5.0)
+    flights = jnp.minimum(_height(bits, path), 5.0)
     jitter_s = math.sqrt(2.0) * path.jitter_s * (1.5 + 0.5 * wobble + flights)
     total_s = flow_s * (1.0 + SPREAD * wobble) + jnp.maximum(jitter_s, 0.0)
     total_s = jnp.maximum(total_s, 2.0 * path.delay_s)
