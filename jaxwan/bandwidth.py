@@ -114,11 +114,14 @@ def simulate(training: Training, fleet: Fleet) -> Simulated:
     if streams(training):  # a ring sends it 2 (n - 1) / n times
         count = len(resolved.workers)
         payload_bits /= max(2.0 * (count - 1) / count, 1e-9)
+    up = np.broadcast_to(each[:, None], knobs.up_bps.shape).copy()
+    down = up if streams(training) else np.full_like(up, np.inf)  # peers' links serve both ways
     knobs = replace(
         knobs,
-        up_bps=np.broadcast_to(each[:, None], knobs.up_bps.shape).copy(),
-        down_bps=np.full_like(knobs.down_bps, np.inf),
+        up_bps=up,
+        down_bps=down,
         update_bits=np.full_like(knobs.update_bits, payload_bits),
+        dense_bits=np.zeros_like(knobs.dense_bits) if streams(training) else knobs.dense_bits,
     )
     seeds = np.tile(np.arange(fleet.seeds), len(grid))
     outcome = engine.world_ends(own.world, knobs, seeds)

@@ -24,7 +24,7 @@ from jaxwan.experiment.lower import (
 )
 from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
 from jaxwan.experiment.resolved import Resolved, Worker
-from jaxwan.experiment.rounds import steps_between
+from jaxwan.experiment.rounds import fragments, steps_between
 from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -112,7 +112,9 @@ def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
 
 def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
     total = out.outcome.totals
-    arrivals = np.asarray(total.accepted, np.int64) + total.rejected
+    barrier = np.array([is_barrier(f.resolved) for f in facts])
+    cut_off = np.where(barrier, 0, total.rejected)  # a round's late ones never arrive
+    arrivals = np.asarray(total.accepted, np.int64) + cut_off
     update = np.array([f.sizes.update_bytes for f in facts], np.int64)
     dense = np.array([f.sizes.dense_bytes for f in facts], np.int64)
     online = np.sum(out.outcome.up_s, axis=1, dtype=np.float64)
@@ -120,6 +122,7 @@ def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
     uploading = _seconds(total.latency)
     sent = np.round(_seconds(total.payloads) * update)
     peers = np.array([bool(f.resolved.peers) for f in facts])
+    whole = update * np.array([fragments(f.resolved) for f in facts])
     fetched = total.dense_fetches * dense + total.missed_updates * update
     return {
         "bytes_sent": sent,
@@ -127,8 +130,8 @@ def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
         "goodput_bps": _ratio(sent * 8.0, uploading),
         "link_utilization": _ratio(on_wire, 2.0 * online, 0.0),
         "latency_mean_s": _ratio(uploading, arrivals),
-        "compression_ratio": dense / update,
-        "bytes_saved_ratio": 1.0 - update / dense,
+        "compression_ratio": dense / whole,
+        "bytes_saved_ratio": 1.0 - whole / dense,
     }
 
 
@@ -275,7 +278,8 @@ def _resources(facts: list[Facts], out: Output, columns: dict[str, Any]) -> dict
     egress = figure(lambda _, worker: PROVIDERS[worker.provider].usd_per_gb)
     busy_s = _seconds(out.outcome.totals.busy)[:, None] * _shares(arrivals * figure(_cycle_s))
     idle_s = np.maximum(up_s - busy_s, 0.0)
-    moved = columns["bytes_sent"] + columns["bytes_received"]
+    peers = np.array([bool(f.resolved.peers) for f in facts])  # one's bytes sent another's received
+    moved = columns["bytes_received"] + np.where(peers, 0.0, columns["bytes_sent"])
     own_bytes = moved[:, None] * _shares(arrivals + figure(lambda *_: 1e-9))
     machines = np.sum(busy_s * watts + idle_s * rest, axis=1)
     hours = np.sum(up_s * price, axis=1) / 3600.0

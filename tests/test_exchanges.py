@@ -41,6 +41,11 @@ REFUSED = [
     (dict(strategy={"kind": "async", "on_stale": "blok"}), "did you mean 'block'"),
     (dict(strategy={"kind": "sync", "quorum": 0.0}), "(0, 1]"),
     (dict(strategy={"kind": "sync", "backup": -1}), "backup"),
+    (dict(strategy={"kind": "sync", "backup": 4}), "allowed: 0 to 3"),
+    (dict(strategy={"kind": "sync", "quorum": 0.5}, workers=7,
+          aggregator={"kind": "krum", "f": 2}), "needs at least 7"),
+    (dict(exchange="ring", strategy={"kind": "diloco", "local_steps": 4, "fragments": 5}),
+     "above the 4 local steps"),
     (dict(exchange={"kind": "star", "egress_bps": -1}), "egress_bps"),
 ]  # fmt: skip
 
@@ -107,6 +112,16 @@ def test_a_region_that_the_matrix_lacks_is_named(regions, tmp_path):
     with pytest.raises(InputError, match="unknown region 'bb'; did you mean 'b'"):
         resolve(experiment(challenge=str(tmp_path / "other.toml"),
                            exchange={"kind": "ring", "matrix": matrix}))  # fmt: skip
+
+
+def test_a_matrix_that_knows_none_of_the_regions_or_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "m.csv"
+    file.write_text(HEADER + "datacentr,b,0.1,1e9\n")
+    with pytest.raises(InputError, match="unknown region 'datacenter'; did you mean 'datacentr'"):
+        resolve(experiment(exchange={"kind": "ring", "matrix": str(file)}))
+    file.write_bytes(b"\xff\xfe\x00region")
+    with pytest.raises(InputError, match=r"m\.csv: not a CSV"):
+        resolve(experiment(exchange={"kind": "ring", "matrix": str(file)}))
 
 
 def test_a_matrix_beside_the_sweep_file_is_found(regions, tmp_path):

@@ -34,6 +34,8 @@ def test_rates_are_max_min_fair():
         assert (got[~active] == 0).all()
     everything = fair_bps(Flows(jnp.ones(3), jnp.full(3, jnp.inf)), jnp.float32(6.0))
     np.testing.assert_allclose(everything, 2.0)
+    mixed = Flows(jnp.ones(3), jnp.asarray([jnp.inf, 1.0, jnp.inf]))
+    np.testing.assert_allclose(fair_bps(mixed, jnp.float32(6.0)), [2.5, 1.0, 2.5])
 
 
 def fluid(step_s, up_bps, delay_s, ingress_bps, ends):

@@ -9,6 +9,7 @@ from helpers.worlds import EXPONENTIAL, failing, lognormal, run, seconds, stack,
 from jaxwan.core.pytrees import replace
 from jaxwan.world.closing import ClosingKnobs, close_s
 from jaxwan.world.plan import ServerKnobs, SiteKnobs, WorldPlan
+from jaxwan.world.together import shared_up_s
 
 STEADY = (1.0, 0.0, 0.0)
 INF = float("inf")
@@ -210,10 +211,39 @@ def test_an_outage_pauses_the_exchange_and_a_departure_loses_it(rings):
 def test_a_hierarchy_reduces_inside_its_regions_first():
     region = jnp.array([7, 7, 7, -2, -2, 5, 0, 0], jnp.int32)
     site = SiteKnobs(region, jnp.float32(1e9), jnp.float32(0.001))
-    length, _, _ = play([steady(present=6, site=site, delay_s=FULL * DELAY)], 3, "hierarchical")
+    uneven = FULL * RATE
+    uneven[1] /= 1e3  # no leader's link: it does not count between the regions
+    knobs = steady(present=6, site=site, delay_s=FULL * DELAY, up_bps=uneven, down_bps=uneven,
+                   dense_bits=0.0)  # fmt: skip
+    length, _, outcome = play([knobs], 3, "hierarchical")
     inside = 2 * 2 * 0.001 + 4 / 3 * BITS / 1e9 + 0.001 + BITS / 1e9  # the region of three
     between = 2 * 2 * DELAY + 4 / 3 * EACH_WAY
     np.testing.assert_allclose(length[1:, 0], 1.0 + inside + between, rtol=1e-5)
+    rings, results, outer = 2 * 2 + 2 * 1, 2 + 1, 2 * 2
+    sent = seconds(outcome.totals.payloads)[0]
+    np.testing.assert_allclose(sent, 3 * (rings + results + outer), atol=1e-4)
+
+
+def test_who_is_cancelled_in_mid_download_still_has_to_download():
+    slow = FULL * INF
+    slow[3] = BITS / 2.5  # two and a half seconds for the dense model, rounds of one
+    rules = closing(backup=1)
+    knobs = row(rules, down_bps=slow, compute_noise=STEADY, update_bits=1.0, dense_bits=BITS)
+    length, moments, outcome = play([knobs], 5)
+    np.testing.assert_allclose(length[:, 0], 1.0, rtol=1e-5)
+    assert not (moments.tick.weight[:, 0, 3] > 0).any()
+    assert outcome.totals.dense_fetches[0] == WIDTH - 1
+    assert outcome.totals.missed_updates[0] == 4 * (WIDTH - 1) ** 2
+    fast = row(rules, down_bps=FULL * INF, compute_noise=STEADY, update_bits=1.0, dense_bits=BITS)
+    (_, _, other) = play([fast], 5)
+    assert other.totals.dense_fetches[0] == WIDTH
+
+
+def test_equal_uploads_share_the_ingress_evenly():
+    through = shared_up_s(ServerKnobs(jnp.float32(4.0), jnp.float32(INF)), jnp.float32(2.0),
+                          jnp.array([1.0, 1.0, INF, 1.5]), jnp.array([INF, INF, INF, 1.0]))
+    # from 1.0 on two flows of 2/s; from 1.5 on the third takes 1/s and leaves them 1.5/s each
+    np.testing.assert_allclose(through, [1.5 + 1 / 1.5, 1.5 + 1 / 1.5, INF, 3.5], rtol=1e-6)
 
 
 def test_one_server_takes_every_payload_twice_and_a_wide_one_changes_nothing():

@@ -129,6 +129,8 @@ def read_matrix(name: str) -> Pairs:
         return _read(path, path.stat().st_mtime_ns)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise InputError(f"{name}: not a CSV in UTF-8 ({error})") from None
 
 
 def _between(pairs: Pairs, own: Worker, other: Worker) -> tuple[float, float]:
@@ -137,10 +139,6 @@ def _between(pairs: Pairs, own: Worker, other: Worker) -> tuple[float, float]:
         return max(own.delay_s, other.delay_s), min(own.up_bps, other.down_bps)
     pair = frozenset((own.region, other.region))
     if pair not in pairs:
-        known = sorted({name for ends in pairs for name in ends})
-        for region in (own.region, other.region):
-            if region not in known:
-                raise unknown_name("region", region, known)
         raise InputError(f"no link between {own.region} and {other.region}")
     return pairs[pair]
 
@@ -156,6 +154,10 @@ def links_of(exchange: Choice, workers: tuple[Worker, ...]) -> list[tuple[float,
     """
     name = exchange.static.get("matrix", "")
     pairs = read_matrix(name) if name else None
+    known = sorted({name for ends in pairs or () for name in ends})
+    for own in workers if pairs else ():
+        if own.region not in known:
+            raise unknown_name("region", own.region, known)
     found = []
     for place, own in enumerate(workers):
         ring = exchange.kind == "ring"

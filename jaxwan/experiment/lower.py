@@ -200,7 +200,8 @@ def compress_s(resolved: Resolved) -> float:
     """Return the seconds that compressing one update takes."""
     rate = resolved.compression_bytes_per_s
     idle = rate is None or resolved.compressor.kind == "none"
-    return 0.0 if idle else sizes(resolved).dense_bytes / rate  # type: ignore[operator]
+    part = sizes(resolved).dense_bytes / fragments(resolved)
+    return 0.0 if idle else part / rate  # type: ignore[operator]
 
 
 def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) -> np.ndarray:

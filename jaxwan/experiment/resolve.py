@@ -23,7 +23,7 @@ from jaxwan.experiment.fleets import WorkerEntry
 from jaxwan.experiment.prices import REFERENCE, relative_speed
 from jaxwan.experiment.processes import failures_of, replay_of
 from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Worker
-from jaxwan.experiment.rounds import check_rounds
+from jaxwan.experiment.rounds import check_rounds, surely_there
 from jaxwan.experiment.schema import as_choice
 from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable
 
@@ -266,7 +266,8 @@ def resolve_and_warn(
     }
     barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
     buffer = buffer_of(experiment, challenge, len(workers), barrier, warnings)
-    check_aggregator(chosen["aggregator"], len(workers) if barrier else buffer, warnings)
+    slots = surely_there(chosen["strategy"], len(workers)) if barrier else buffer
+    check_aggregator(chosen["aggregator"], slots, warnings)
     memory = memory_of(picked(experiment, challenge, "compressor"), warnings)
     own = experiment.optimizer
     exchange = as_choice(experiment.exchange or EXCHANGE_MODELS["star"](), FAMILIES["exchange"])

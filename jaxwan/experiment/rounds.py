@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.exchanges import EXCHANGES
-from jaxwan.experiment.resolved import Resolved
+from jaxwan.experiment.resolved import Choice, Resolved
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.world.closing import ClosingKnobs
@@ -37,6 +37,12 @@ def fragments(resolved: Resolved) -> int:
 def steps_between(resolved: Resolved) -> float:
     """Return the local steps between two exchanges; a fragment a time shortens them."""
     return resolved.strategy.static.get("local_steps", 1) / fragments(resolved)
+
+
+def surely_there(strategy: Choice, workers: int) -> int:
+    """Return the contributions that a round of so many workers waits for by its numbers."""
+    quorum, backup = (strategy.knobs.get(name, CLOSING[name]) for name in ("quorum", "backup"))
+    return max(min(math.ceil(quorum * workers - 1e-4), workers - backup), 1)
 
 
 def blocks(resolved: Resolved) -> bool:
@@ -98,6 +104,12 @@ def check_rounds(resolved: Resolved) -> None:
     _needs(ahead <= steps_between(resolved), f"{ahead:g} is above the "
            f"{steps_between(resolved):g} steps between two exchanges",
            "strategy.overlap_steps")  # fmt: skip
+    backup, size = setting(resolved, "backup", 0), len(resolved.workers)
+    _needs(backup < size or not barrier, f"{backup} leaves nobody of {size} workers (allowed: 0 to "
+           f"{size - 1})", "strategy.backup")  # fmt: skip
+    _needs(steps_between(resolved) >= 1, f"{fragments(resolved)} is above the "
+           f"{resolved.strategy.static.get('local_steps', 1)} local steps",
+           "strategy.fragments")  # fmt: skip
     alone = fragments(resolved) == 1 and ahead == 0
     _needs(alone or resolved.timing_only, "fragments and overlapped steps are simulated in time "
            "only so far; set timing_only = true", "strategy")  # fmt: skip

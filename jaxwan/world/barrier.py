@@ -54,10 +54,12 @@ class _Round(NamedTuple):
     delivered: jax.Array
     lost: jax.Array
     cancelled: jax.Array  # still on their way when the round closed
+    fetched: jax.Array  # the download was through when the round closed
     fetch: Fetch
     moved: Transfers
     payloads: jax.Array  # sent, in payloads
     wire_up_s: jax.Array
+    wire_down_s: jax.Array
     sends: Instant  # from here on an update is on the way
     walk: Walk
     closes: Instant  # a scalar
@@ -136,13 +138,15 @@ def _work(
     begin = clock.choose(takes_part, _in_fleet(start), clock.never(takes_part.shape))
     work = (moved.download_s, compute, moved.upload_s)
     walked = jax.vmap(one)(world.workers.spell_key, state.spells, work, begin)
-    payloads, wire_up_s, sends = jnp.ones_like(compute), moved.wire_up_s, walked.computed
+    payloads, sends = jnp.ones_like(compute), walked.computed
+    wire_up_s, wire_down_s = moved.wire_up_s, moved.wire_down_s
     if plan.shared and plan.exchange == "star":
         walked = _queue(plan, world, walked, moved, start, takes_part)
     if plan.exchange != "star":
         ready = takes_part & ~walked.lost & ~clock.is_never(walked.end)
         sends = clock.choose(ready, _in_fleet(clock.latest(walked.end, ready)), sends)
         walked, payloads, wire_up_s = all_reduce(plan, world, state.cycle, walked, ready)
+        wire_down_s = wire_down_s + wire_up_s  # what a peer sends another receives
     lost = takes_part & walked.lost
     delivered = takes_part & ~walked.lost & ~clock.is_never(walked.end)
     noticed = clock.add(walked.lost_at, jnp.broadcast_to(knobs.detection_s, lost.shape))
@@ -154,9 +158,10 @@ def _work(
         closes, cancelled = closed.at, closed.cancelled
     else:
         closes = clock.latest(known_at, takes_part)
+    fetched = ~clock.is_before(_in_fleet(closes), clock.add(begin, moved.download_s))
     return _Round(
-        takes_part, delivered & ~cancelled, lost & ~cancelled, cancelled, fetch, moved, payloads,
-        wire_up_s, sends, walked, closes,
+        takes_part, delivered & ~cancelled, lost & ~cancelled, cancelled, fetched, fetch, moved,
+        payloads, wire_up_s, wire_down_s, sends, walked, closes,
     )  # fmt: skip
 
 
@@ -168,8 +173,10 @@ def _queue(
     assert knobs.server is not None
     sent = here & ~walked.lost & ~clock.is_never(walked.end)
     end_s = clock.since(walked.end, _in_fleet(start))
-    begin_s = jnp.where(sent, end_s - moved.wire_up_s, jnp.inf)
-    through_s = shared_up_s(knobs.server, knobs.update_bits, begin_s, sent)
+    service_s = jnp.maximum(moved.upload_s - knobs.delay_s, 0.0)
+    begin_s = jnp.where(sent, end_s - service_s, jnp.inf)
+    alone_bps = jnp.where(service_s > 0, knobs.update_bits / service_s, jnp.inf)
+    through_s = shared_up_s(knobs.server, knobs.update_bits, begin_s, alone_bps)
     wait_s = jnp.where(sent, jnp.maximum(through_s - end_s, 0.0), 0.0)
     return walked._replace(end=clock.add(walked.end, wait_s))
 
@@ -178,7 +185,8 @@ def _count(counts: Counts, round_: _Round) -> Counts:
     """Add one round to the counts."""
     ok, present, moved = round_.delivered, round_.takes_part, round_.moved
     walked, late = round_.walk, round_.cancelled
-    upload = clock.since(walked.end, walked.computed)
+    upload = clock.since(walked.end, round_.sends)
+    received = present & (~late | round_.fetched)
     zero = jnp.int32(0)
     ahead = jnp.maximum(clock.since(walked.computed, _in_fleet(round_.closes)), 0.0)
     busy = jnp.where(late, jnp.clip(walked.busy_s - ahead, 0.0, walked.busy_s), walked.busy_s)
@@ -191,11 +199,11 @@ def _count(counts: Counts, round_: _Round) -> Counts:
 
     events = (
         number(ok), number(late), number(round_.lost), zero,
-        number(present & round_.fetch.dense), total(present, round_.fetch.updates),
+        number(received & round_.fetch.dense), total(received, round_.fetch.updates),
     )  # fmt: skip
     seconds = (
         total(present, busy), total(ok, moved.download_s + upload), total(ok, upload),
-        total(ok, round_.wire_up_s), total(ok, moved.wire_down_s), total(ok, round_.payloads),
+        total(ok, round_.wire_up_s), total(ok, round_.wire_down_s), total(ok, round_.payloads),
     )  # fmt: skip
     return count(counts, events, seconds, zero, ok, ok | late)
 
@@ -235,7 +243,8 @@ def tick(
     live = live & ~stuck
     accepted = jnp.sum(round_.delivered, dtype=jnp.int32)
     applied = state.applied + accepted
-    seen = jnp.where(takes_part, state.applied, state.seen)
+    holds = takes_part & (~left | round_.fetched)  # who was cancelled in mid-download has nothing
+    seen = jnp.where(holds, state.applied, state.seen)
     if plan.exchange != "star":
         seen = jnp.where(round_.delivered, applied, seen)
     gone = takes_part & ~left
@@ -246,7 +255,7 @@ def tick(
         cycle=state.cycle + takes_part,
         applied=applied,
         seen=seen,
-        stranger=jnp.where(takes_part, walked.wiped & ~left, gathered.stranger),
+        stranger=jnp.where(holds, walked.wiped & ~left, gathered.stranger),
         ready=clock.choose(gone, walked.end, clock.choose(left, _in_fleet(round_.closes),
                                                           waited.end)),
         spells=jnp.where(gone[:, None, None], walked.spells, waited.spells),

@@ -35,8 +35,8 @@ def fair_bps(flows: Flows, ingress_bps: jax.Array) -> jax.Array:
     ranked = jnp.sort(wanted)
     place = jnp.arange(wanted.shape[0])
     count = jnp.sum(active)
-    slower = jnp.cumsum(jnp.where(place < count, ranked, 0.0)) - ranked
-    before = jnp.where(place == 0, 0.0, slower)
+    taken = jnp.cumsum(jnp.where(jnp.isfinite(ranked), ranked, 0.0))
+    before = jnp.concatenate([jnp.zeros(1), taken[:-1]])  # by the more modest
     level = (ingress_bps - before) / jnp.maximum(count - place, 1)  # if those before are sated
     bound = (ranked >= level) & (place < count)
     fair = jnp.where(jnp.any(bound), level[jnp.argmax(bound)], jnp.inf)

@@ -13,6 +13,7 @@ from jaxwan.world.collectives import COLLECTIVES, ring_s
 from jaxwan.world.compute import BACKWARD_SHARE
 from jaxwan.world.exchange import Fetch, transfers
 from jaxwan.world.failures import Walk, await_up, walk
+from jaxwan.world.ingress import Flows, drained, due_s, fair_bps
 from jaxwan.world.plan import ServerKnobs, SiteKnobs, WorldPlan
 from jaxwan.world.spells import Luck
 from jaxwan.world.state import Worker, World
@@ -47,34 +48,45 @@ def _shape(name: str, count: jax.Array) -> _Shape:
     return _Shape(seconds(1.0, count, 0.0, 1.0), seconds(0.0, count, 1.0, 1.0))
 
 
-def _in_region(site: SiteKnobs, bits: jax.Array, here: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return how many regions take part and the seconds the exchange inside the slowest one takes.
+class _Sent(NamedTuple):
+    """One exchange: how long it takes, and what each worker `[worker]` sends for it."""
 
-    Inside a region its members all-reduce in a ring, and its leader sends the result to them.
-    """
+    seconds: jax.Array
+    payloads: jax.Array
+    wire_s: jax.Array  # serialisation of what it sends
+
+
+class _Inside(NamedTuple):
+    """The part of a hierarchical exchange within the regions."""
+
+    regions: jax.Array  # how many take part
+    leads: jax.Array  # bool [worker]; stands for its region
+    payloads: jax.Array  # [worker]
+    seconds: jax.Array  # of the slowest region
+
+
+def _in_region(site: SiteKnobs, bits: jax.Array, here: jax.Array) -> _Inside:
+    """Let the members of each region all-reduce in a ring, and its leader send the result on."""
     same = (site.region[:, None] == site.region[None]) & here[:, None] & here[None]
     members = jnp.sum(same, axis=1)
-    regions = jnp.sum(jnp.where(here, 1.0 / jnp.maximum(members, 1), 0.0))
+    leads = here & (jnp.argmax(same, axis=1) == jnp.arange(here.shape[0]))
+    ring = 2.0 * (members - 1.0) / jnp.maximum(members, 1)
+    sent = jnp.where(here, ring + jnp.where(leads, members - 1.0, 0.0), 0.0)
     back_s = jnp.where(members > 1, site.delay_s + bits / site.bandwidth_bps, 0.0)
     inside_s = ring_s(bits, members, site.delay_s, site.bandwidth_bps) + back_s
-    return jnp.round(regions), jnp.max(jnp.where(here, inside_s, 0.0))
+    slowest_s = jnp.max(jnp.where(here, inside_s, 0.0))
+    return _Inside(jnp.sum(leads, dtype=jnp.int32), leads, sent, slowest_s)
 
 
-def _exchange_s(
-    plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array
-) -> tuple[jax.Array, _Shape, jax.Array]:
-    """Draw how long the exchange of those `here [worker]` takes, bound by its slowest link.
-
-    Returns (seconds, shape, serialisation seconds `[worker]`).
-    """
+def _exchange(plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array) -> _Sent:
+    """Draw the exchange of those `here [worker]`, bound by the slowest link in use."""
     knobs = world.knobs
-    count = jnp.sum(here, dtype=jnp.int32)
-    inside_s = jnp.float32(0)
+    count, speaks, inside = jnp.sum(here, dtype=jnp.int32), here, None
     if plan.exchange == "hierarchical":
         assert knobs.site is not None
-        count, inside_s = _in_region(knobs.site, knobs.update_bits, here)
-    name = BETWEEN_REGIONS if plan.exchange == "hierarchical" else plan.exchange
-    shape = _shape(name, count)
+        inside = _in_region(knobs.site, knobs.update_bits, here)
+        count, speaks = inside.regions, inside.leads
+    shape = _shape(BETWEEN_REGIONS if inside else plan.exchange, count)
     sent = Fetch(jnp.array(False), jnp.int32(0), knobs.update_bits * shape.payloads)
 
     def one(
@@ -84,10 +96,16 @@ def _exchange_s(
         return moved.download_s, moved.wire_down_s  # a peer's link is the same both ways
 
     sent_s, wire_s = jax.vmap(one)(jnp.arange(plan.workers), world.workers, cycle)
-    slowest = jnp.max(jnp.where(here, sent_s, 0.0))
-    latency = jnp.max(jnp.where(here, knobs.delay_s, 0.0))
-    between_s = jnp.where(count > 1, slowest + (shape.messages - 1.0) * latency, 0.0)
-    return inside_s + between_s, shape, wire_s
+    slowest = jnp.max(jnp.where(speaks, sent_s, 0.0))
+    latency = jnp.max(jnp.where(speaks, knobs.delay_s, 0.0))
+    seconds = jnp.where(count > 1, slowest + (shape.messages - 1.0) * latency, 0.0)
+    payloads = jnp.where(speaks, shape.payloads, 0.0)
+    wire_s = jnp.where(speaks, wire_s, 0.0)
+    if inside is None:
+        return _Sent(seconds, payloads, wire_s)
+    assert knobs.site is not None
+    local_s = knobs.update_bits * inside.payloads / knobs.site.bandwidth_bps
+    return _Sent(seconds + inside.seconds, payloads + inside.payloads, wire_s + local_s)
 
 
 def all_reduce(
@@ -101,10 +119,10 @@ def all_reduce(
     """
     knobs = world.knobs
     ready = clock.latest(walked.end, delivered)
-    seconds, shape, wire_s = _exchange_s(plan, world, cycle, delivered)
+    sent = _exchange(plan, world, cycle, delivered)
     step_s = jnp.max(jnp.where(delivered, walked.busy_s, 0.0)) / knobs.local_steps
     ahead = knobs.overlap_steps + jnp.where(knobs.overlap, BACKWARD_SHARE, 0.0)
-    left_s = jnp.maximum(seconds - ahead * step_s, 0.0)
+    left_s = jnp.maximum(sent.seconds - ahead * step_s, 0.0)
     zero = jnp.float32(0)
 
     def one(own: jax.Array, walked: Walk, begin: Instant) -> Walk:
@@ -125,8 +143,7 @@ def all_reduce(
         lambda new, old: jnp.where(jnp.reshape(delivered, (-1,) + (1,) * (new.ndim - 1)), new, old),
         after, walked,
     )  # fmt: skip
-    several = jnp.where(delivered, shape.payloads, 0.0)
-    return Reduced(joined, several, jnp.where(delivered, wire_s, 0.0))
+    return Reduced(joined, sent.payloads, sent.wire_s)
 
 
 def shared_down_s(server: ServerKnobs, bits: jax.Array, here: jax.Array) -> jax.Array:
@@ -140,17 +157,34 @@ def shared_down_s(server: ServerKnobs, bits: jax.Array, here: jax.Array) -> jax.
 
 
 def shared_up_s(
-    server: ServerKnobs, bits: jax.Array, begin_s: jax.Array, here: jax.Array
+    server: ServerKnobs, bits: jax.Array, begin_s: jax.Array, alone_bps: jax.Array
 ) -> jax.Array:
     """Return when each upload `[worker]` that begins at `begin_s` is through the shared ingress.
 
-    Equal payloads leave a shared link in the order in which they began, and the last one when the
-    busy period ends, max over k of (k-th beginning + bits behind it / rate), whether the link
-    serves them in turn or all at once. The times between are those of service in turn.
+    Fluid flows with max-min fair shares, from one beginning or end to the next; a flow that never
+    begins has an infinite beginning.
     """
-    order = jnp.argsort(jnp.where(here, begin_s, jnp.inf))
-    each_s = jnp.where(jnp.isinf(server.ingress_bps), 0.0, bits / server.ingress_bps)
-    place = jnp.arange(begin_s.shape[0], dtype=jnp.float32)
-    ahead = jnp.where(here, begin_s, jnp.inf)[order] - place * each_s
-    through = jax.lax.cummax(ahead) + (place + 1.0) * each_s
-    return jnp.zeros_like(begin_s).at[order].set(through)
+    count = begin_s.shape[0]
+    index = jnp.arange(count)
+
+    def event(
+        _: jax.Array, carry: tuple[Flows, jax.Array, jax.Array, jax.Array]
+    ) -> tuple[Flows, jax.Array, jax.Array, jax.Array]:
+        flows, ahead_s, through_s, now_s = carry
+        rate_bps = fair_bps(flows, server.ingress_bps)
+        wait_s = due_s(flows, rate_bps)
+        first, following = jnp.argmin(wait_s), jnp.argmin(ahead_s)
+        ends = now_s + wait_s[first] <= ahead_s[following]
+        at_s = jnp.where(ends, now_s + wait_s[first], ahead_s[following])
+        live = jnp.isfinite(at_s)
+        flows = drained(flows, rate_bps, jnp.where(live, at_s - now_s, 0.0))
+        over, new = (index == first) & ends & live, (index == following) & ~ends & live
+        left = jnp.where(over, 0.0, jnp.where(new, bits, flows.left))
+        return (
+            Flows(left, alone_bps), jnp.where(new, jnp.inf, ahead_s),
+            jnp.where(over, at_s, through_s), jnp.where(live, at_s, now_s),
+        )  # fmt: skip
+
+    never_s = jnp.full_like(begin_s, jnp.inf)
+    start = (Flows(jnp.zeros_like(begin_s), alone_bps), begin_s, never_s, jnp.float32(0))
+    return jax.lax.fori_loop(0, 2 * count, event, start)[2]
