@@ -72,24 +72,31 @@ def _linked(worker: Any, base: Path) -> Any:
     return worker | {"network": near(worker["network"], base)} if "network" in worker else worker
 
 
+def _beside(table: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Let files be relative to a folder first, where a table names them or tables that do."""
+    return {
+        kind: {key: near(value, base) if key in FILE_KEYS else value for key, value in own.items()}
+        if isinstance(own, dict)
+        else near(own, base)
+        for kind, own in table.items()
+    }
+
+
 def beside(table: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Let the files that a table's workers, failures and exchange name be in its folder first."""
+    """Let the files that a table's parts name be relative to a folder first."""
     workers = table.get("worker")
     if isinstance(workers, list):
         table = table | {"worker": [_linked(own, base) for own in workers]}
     exchange = table.get("exchange")
     if isinstance(exchange, dict) and isinstance(exchange.get("matrix"), str):
         table = table | {"exchange": exchange | {"matrix": near(exchange["matrix"], base)}}
+    link = table.get("link")
+    if isinstance(link, dict) and isinstance(link.get("weather"), dict):
+        table = table | {"link": link | {"weather": _beside(link["weather"], base)}}
     failures = table.get("failures")
     if not isinstance(failures, dict):
         return table
-    found = {
-        kind: {key: near(value, base) if key in FILE_KEYS else value for key, value in own.items()}
-        if isinstance(own, dict)
-        else near(own, base)
-        for kind, own in failures.items()
-    }
-    return table | {"failures": found}
+    return table | {"failures": _beside(failures, base)}
 
 
 @lru_cache(maxsize=1024)

@@ -33,6 +33,7 @@ from jaxwan.experiment.rounds import (
     steps_between,
     traits,
 )
+from jaxwan.experiment.skies import points_of, weather_knobs
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
@@ -176,6 +177,7 @@ def world_plan(resolved: Resolved, workers: int, ticks: int) -> WorldPlan:
         workers=workers,
         slots=workers if barrier else resolved.buffer,
         ticks=ticks,
+        weather=resolved.weather is not None,
         **traits(resolved),
     )
 
@@ -189,6 +191,7 @@ def group_plan(members: Sequence[Resolved]) -> WorldPlan:
         processes=processes_of(members),
         stationary=any(is_stationary(resolved.failures) for resolved in members),
         intervals=intervals_of(members),
+        points=points_of(members),
     )
 
 
@@ -264,6 +267,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         streams=_f32(resolved.streams),
         window_bytes=_f32(resolved.window_bytes or math.inf),
         **failure_knobs(resolved, plan, width),
+        **weather_knobs(resolved, plan),
         **round_knobs(resolved, plan),
     )
     return WorldKnobs(**floats | _peers(resolved, width), **values)
@@ -319,6 +323,8 @@ def group(experiments: Sequence[Resolved]) -> list[Group]:
 def config_id(resolved: Resolved) -> str:
     """Digest an experiment: equal digests give equal rows for equal seeds."""
     plain = dataclasses.asdict(dataclasses.replace(resolved, labels={}))
+    if resolved.weather is None:
+        del plain["weather"]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

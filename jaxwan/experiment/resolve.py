@@ -26,6 +26,7 @@ from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Wor
 from jaxwan.experiment.rounds import check_rounds, surely_there
 from jaxwan.experiment.schema import as_choice
 from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable
+from jaxwan.experiment.weather import hazy, weather_of
 
 MOST_CYCLES = 10**8  # workers x steps of one run
 LINK = ("up_bps", "down_bps", "delay_s", "loss", "jitter_s")
@@ -295,12 +296,13 @@ def resolve_and_warn(
         eval_points=experiment.learning.eval_points,
         target_loss=experiment.learning.target_loss or scenario.target_loss,
         exchange=exchange,
+        weather=weather_of(experiment.link.weather, exchange, [one.name for one in workers]),
         peers=peers_of(exchange, workers),
         labels=dict(labels or {}),
         **chosen,
     )
     check_rounds(resolved)
-    return resolved, [*warnings, *filter(None, [misfit(resolved)])]
+    return resolved, [*warnings, *filter(None, [misfit(resolved), hazy(resolved)])]
 
 
 def resolve(experiment: Experiment, labels: Mapping[str, Any] | None = None) -> Resolved:

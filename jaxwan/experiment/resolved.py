@@ -6,6 +6,7 @@ seconds, bit/s; rates and durations given in reference steps are still in refere
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,34 @@ class Failures:
 
 
 @dataclass(frozen=True)
+class Tape:
+    """Recorded bandwidth: pieces of constant rate that start again after a period."""
+
+    times_s: tuple[float, ...]
+    bps: tuple[float, ...]
+    period_s: int
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What time does to the links."""
+
+    depth: float = 0.0  # of the daily dip
+    period_s: float = 86_400.0
+    phase: float = 0.0
+    spread: float = 0.0
+    by: str = "region"  # or "worker"; who shares a dip
+    sigma: float = 0.0  # of the drift
+    correlation_s: float = 3600.0
+    good_s: float = math.inf  # mean time between bursts
+    bad_s: float = 1.0
+    bad_loss: float = 0.0
+    bad_factor: float = 1.0
+    tapes: tuple[Tape, ...] = ()
+    own: tuple[int, ...] = ()  # which of them each worker follows; -1 = none
+
+
+@dataclass(frozen=True)
 class Scenario:
     """A training task at full size (time, bytes) and its proxy (loss)."""
 
@@ -134,5 +163,6 @@ class Resolved:
     eval_points: int
     target_loss: float | None
     exchange: Choice = field(default_factory=lambda: Choice("star"))
+    weather: Weather | None = None
     peers: tuple[tuple[float, float], ...] = ()  # (one-way delay, bit/s) of each worker's exchange
     labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

@@ -24,6 +24,7 @@ from jaxwan.experiment.fleets import Delay, Device, Loss, Operator, Speed
 from jaxwan.experiment.prices import PRECISIONS, PRICINGS
 from jaxwan.experiment.processes import FailureTable
 from jaxwan.experiment.schema import Range, Settings
+from jaxwan.experiment.weather import WeatherTable
 
 
 def transport_name(value: Any) -> Any:
@@ -61,6 +62,11 @@ Rate = Annotated[float, Range(0.0)]
 OwnBuffer = Annotated[Count | None, BeforeValidator(recommended)]
 
 
+def fair(value: Any) -> Any:
+    """Read the word "none" as no weather."""
+    return WeatherTable() if value == "none" else value
+
+
 class LinkTable(Settings):
     """Overrides of every worker's link; bandwidth 0 is a dead link."""
 
@@ -78,6 +84,9 @@ class LinkTable(Settings):
     )
     window_bytes: Annotated[float, Range(1024.0)] | None = Field(
         default=None, description="largest window of a connection (not ideal); no limit unless told"
+    )
+    weather: Annotated[WeatherTable, BeforeValidator(fair)] = Field(
+        default=WeatherTable(), description="how the links change with time"
     )
     connect: Switch = Field(
         default=False, description="every transfer opens its connections first (not ideal)"

@@ -105,7 +105,9 @@ def _move(
     ) -> tuple[Transfers, jax.Array]:
         pace = Pace(worker.compute_key, worker.speed, slowed_at(spells, start))
         compute = compute_s(knobs, pace, cycle)
-        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, fetch, compute)
+        moved = transfers(
+            plan, knobs, worker.link, world.ready, place, cycle, fetch, compute, start
+        )
         return moved, compute
 
     places = jnp.arange(plan.workers)

@@ -222,7 +222,7 @@ def _start_cycle(
     compute = compute_s(knobs, pace, cycle)
     fetch = what_to_fetch(knobs, start.applied - done.applied, done.wiped)
     moved: Transfers = transfers(
-        plan, knobs, worker.link, world.ready, end.worker, cycle, fetch, compute
+        plan, knobs, worker.link, world.ready, end.worker, cycle, fetch, compute, begin
     )
     upload_s, alone_bps = moved.upload_s, jnp.float32(0)
     if plan.shared:  # only the way to the ingress; there it flows

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.core import keys
+from jaxwan.core import clock, keys
+from jaxwan.core.clock import Instant
 from jaxwan.world.compute import hidden_s
 from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.tape import met_bps
 from jaxwan.world.transport import TRANSPORTS, Path, handshake_s, serialisation_s
+from jaxwan.world.weather import Sky, bad_over, blended, factor, is_bad, weathered_s
 
 
 class Link(NamedTuple):
@@ -23,6 +26,7 @@ class Link(NamedTuple):
     delay_s: jax.Array
     loss: jax.Array
     jitter_s: jax.Array
+    sky: Sky | None = None  # where links change with time
 
 
 class Fetch(NamedTuple):
@@ -89,12 +93,14 @@ def _distinct(knobs: WorldKnobs) -> tuple[jax.Array, jax.Array, jax.Array]:
     Returns (row of each run, a run of each row, how many rows).
     """
     runs = knobs.update_bits.shape[0]
-    facts = (*links(knobs, knobs.speed)[1:], knobs.update_bits, knobs.streams, knobs.window_bytes)
+    link = links(knobs, knobs.speed)
+    own = (link.up_bps, link.down_bps, link.delay_s, link.loss, link.jitter_s)
+    facts = (*own, knobs.update_bits, knobs.streams, knobs.window_bytes)
     table = jnp.concatenate([x.reshape(runs, -1) for x in facts if x is not None], axis=1)
     new = jnp.any(table[1:] != table[:-1], axis=1)
-    own = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
-    first = jnp.zeros(runs, jnp.int32).at[own].max(jnp.arange(runs, dtype=jnp.int32))
-    return own, first, own[-1] + 1
+    row = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
+    first = jnp.zeros(runs, jnp.int32).at[row].max(jnp.arange(runs, dtype=jnp.int32))
+    return row, first, row[-1] + 1
 
 
 def prepare(plan: WorldPlan, knobs: WorldKnobs) -> Ready:
@@ -131,6 +137,41 @@ def what_to_fetch(knobs: WorldKnobs, missed: jax.Array, anew: jax.Array) -> Fetc
     return Fetch(dense, jnp.where(dense, 0, missed), jnp.where(dense, knobs.dense_bits, one_by_one))
 
 
+def _in_weather(
+    plan: WorldPlan, knobs: WorldKnobs, sky: Sky | None, path: Path, word: jax.Array,
+    bits: jax.Array, at: Instant,
+) -> tuple[jax.Array, jax.Array]:
+    """Draw the seconds of a transfer that begins at an instant; also return its serialisation.
+
+    The transport is drawn for the bandwidth and the loss that the transfer meets, in a burst and
+    outside, with one luck.
+    """
+    weather, transport = knobs.weather, TRANSPORTS[plan.transport]
+    assert weather is not None
+    assert sky is not None
+
+    def alone(scale: jax.Array, loss: jax.Array) -> tuple[jax.Array, jax.Array]:
+        bandwidth_bps = path.bandwidth_bps * scale
+        if weather.tape is not None:
+            assert sky.reel is not None
+            taped_bps = met_bps(weather.tape, sky.reel, scale, bits, at)
+            bandwidth_bps = jnp.where(sky.reel.pieces > 0, taped_bps, bandwidth_bps)
+        met = path._replace(bandwidth_bps=bandwidth_bps, loss=loss)
+        prepared = transport.fix(met, bits)
+        seconds = transport.fixed_delivery_s(word, bits, met, prepared, jnp.int32(0))
+        if plan.connect:
+            seconds += jnp.where(bits > 0, handshake_s(word, met), 0.0)
+        return seconds, serialisation_s(bits, bandwidth_bps)
+
+    usual, bad = factor(weather, sky, at), is_bad(weather, sky, at)
+    scales = jnp.stack([usual, usual * weather.bad_factor])
+    losses = jnp.stack([path.loss, jnp.maximum(path.loss, weather.bad_loss)])
+    seconds, wire_s = jax.vmap(alone)(scales, losses)  # outside a burst, inside
+    total_s = weathered_s(weather, bad, seconds[0], seconds[1])
+    share = bad_over(weather, bad, total_s)
+    return jax.lax.optimization_barrier((total_s, blended(share, wire_s[0], wire_s[1])))
+
+
 def transfers(
     plan: WorldPlan,
     knobs: WorldKnobs,
@@ -140,10 +181,12 @@ def transfers(
     cycle: jax.Array,
     fetch: Fetch,
     compute: jax.Array,
+    begin: Instant,
 ) -> Transfers:
     """Draw one cycle's download and upload over the link of the worker at `place`.
 
-    A draw is one word, whatever the transport: another transport leaves all other luck alone.
+    A draw is one word, whatever the transport: another transport leaves all other luck alone. Where
+    links change with time, the upload meets what is there when the computing ends without outages.
     """
     transport = TRANSPORTS[plan.transport]
     down_word, up_word = keys.threefry(link.key, cycle, jnp.uint32(0))
@@ -152,6 +195,14 @@ def transfers(
         (link, fetch.bits, down_word, up_word)
     )
     down, up = paths(knobs, link)
+    if plan.weather:
+        download_s, wire_down_s = _in_weather(plan, knobs, link.sky, down, down_word, bits, begin)
+        sends = clock.add(begin, download_s + compute)
+        upload_s, wire_up_s = _in_weather(
+            plan, knobs, link.sky, up, up_word, knobs.update_bits, sends
+        )
+        hidden = jnp.minimum(hidden_s(knobs, compute), wire_up_s)
+        return Transfers(download_s, upload_s - hidden, wire_down_s, wire_up_s)
     place = ready.row * plan.workers + place
     download_s = transport.delivery_s(down_word, bits, down, ready.down, place * transport.size)
     upload_s = transport.fixed_delivery_s(

@@ -8,6 +8,7 @@ from jaxwan.core.pytrees import pytree
 from jaxwan.world.closing import ClosingKnobs
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.spells import USUAL, TraceKnobs
+from jaxwan.world.weather import WeatherKnobs
 
 
 @pytree
@@ -30,6 +31,8 @@ class WorldPlan:
     early: bool = False  # barrier: some rule may close a round before everybody has arrived
     shared: bool = False  # barrier: the coordinator's own link is shared
     blocking: bool = False  # events: a worker too far ahead waits, and nothing is rejected
+    weather: bool = False  # links change with time
+    points: int = 0  # room for the pieces of recorded bandwidth
     watched: bool = False  # ticks also tell what the workers lived through
 
 
@@ -87,3 +90,4 @@ class WorldKnobs:
     closing: ClosingKnobs | None = None  # barrier: what may close a round early
     server: ServerKnobs | None = None  # barrier: the coordinator's own link, where it has a limit
     site: SiteKnobs | None = None  # the network within a region, for the hierarchical exchange
+    weather: WeatherKnobs | None = None  # what time does to the links

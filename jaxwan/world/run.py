@@ -17,6 +17,7 @@ from jaxwan.world.exchange import prepare
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.spells import NO_RECORD, TraceKnobs
 from jaxwan.world.state import BY_RUN, Moment, Outcome, World, conclude, make_world
+from jaxwan.world.weather import calm
 
 
 class Protocol(NamedTuple):
@@ -60,6 +61,7 @@ def carefree(knobs: WorldKnobs) -> WorldKnobs:
         up_bps=free, down_bps=free, delay_s=zero, jitter_s=zero, loss=zero,
         online=knobs.present, outages=no_outage(knobs.outages), slowdown=no_outage(knobs.slowdown),
         trace=None if knobs.trace is None else no_record(knobs.trace),
+        weather=None if knobs.weather is None else calm(knobs.weather),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from jaxwan.world.spells import (
     laws_of,
     spell_keys,
 )
+from jaxwan.world.weather import skies
 
 NO_WORKERS = 1  # nobody is alive, and nobody ever will be again
 OUTAGE_BOUND = 2  # more outages in one piece of work than the loop bound
@@ -120,9 +121,10 @@ def make_world(
     online = knobs.online
     if down_share is not None or trace is not None:
         online = online & ~dark_at_zero(names, first)
-    workers = Worker(
-        compute, spell_key, links(knobs, link), knobs.speed, knobs.attacker, online
-    )
+    own = links(knobs, link)
+    if knobs.weather is not None:
+        own = own._replace(sky=skies(knobs.weather, key))
+    workers = Worker(compute, spell_key, own, knobs.speed, knobs.attacker, online)
     ready = prepare_one(plan, knobs) if ready is None else ready
     return World(knobs, laws, workers, jax.vmap(pack)(workers), first, ready)
 

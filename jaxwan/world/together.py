@@ -78,8 +78,10 @@ def _in_region(site: SiteKnobs, bits: jax.Array, here: jax.Array) -> _Inside:
     return _Inside(jnp.sum(leads, dtype=jnp.int32), leads, sent, slowest_s)
 
 
-def _exchange(plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array) -> _Sent:
-    """Draw the exchange of those `here [worker]`, bound by the slowest link in use."""
+def _exchange(
+    plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array, at: Instant
+) -> _Sent:
+    """Draw the exchange of those `here [worker]` from `at` on, bound by the slowest link."""
     knobs = world.knobs
     count, speaks, inside = jnp.sum(here, dtype=jnp.int32), here, None
     if plan.exchange == "hierarchical":
@@ -92,7 +94,9 @@ def _exchange(plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array) 
     def one(
         place: jax.Array, worker: Worker, cycle: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        moved = transfers(plan, knobs, worker.link, world.ready, place, cycle, sent, jnp.float32(0))
+        moved = transfers(
+            plan, knobs, worker.link, world.ready, place, cycle, sent, jnp.float32(0), at
+        )
         return moved.download_s, moved.wire_down_s  # a peer's link is the same both ways
 
     sent_s, wire_s = jax.vmap(one)(jnp.arange(plan.workers), world.workers, cycle)
@@ -119,7 +123,7 @@ def all_reduce(
     """
     knobs = world.knobs
     ready = clock.latest(walked.end, delivered)
-    sent = _exchange(plan, world, cycle, delivered)
+    sent = _exchange(plan, world, cycle, delivered, ready)
     step_s = jnp.max(jnp.where(delivered, walked.busy_s, 0.0)) / knobs.local_steps
     ahead = knobs.overlap_steps + jnp.where(knobs.overlap, BACKWARD_SHARE, 0.0)
     left_s = jnp.maximum(sent.seconds - ahead * step_s, 0.0)
