@@ -220,11 +220,11 @@ ROUGH = {"depth": 0.5, "period_s": 60.0, "sigma": 0.4, "cell_s": 20.0, "spread":
 
 
 def cycles(worker, protocol, present, **own):
-    """Return (begin, end) of a worker's cycles from its second on; everything is dense."""
+    """Return (begin, ready to send) of a worker's cycles from its second on; all are dense."""
     moments, _ = world(protocol, knobs_in(ROUGH, present, **own), **ROOM, seed=5)
     lived = jax.tree.map(lambda leaf: leaf[:, 0], moments.lived)
     mine = lived.began & (lived.worker == worker) & (lived.cycle > 0)
-    return np.stack([seconds(lived.begin)[mine], seconds(lived.end)[mine]], axis=1)
+    return np.stack([seconds(lived.begin)[mine], seconds(lived.computed)[mine]], axis=1)
 
 
 def test_who_joins_changes_nobodys_weather():
@@ -244,7 +244,7 @@ def test_another_protocol_meets_the_same_weather_at_the_same_time():
     count = min(len(rounds), len(events))
     assert count >= 8
     np.testing.assert_array_equal(rounds[:count], events[:count])
-    assert cycles(0, "barrier", 1, step_s=1.5)[0, 0] != rounds[0, 0]
+    assert cycles(0, "barrier", 1, step_s=1.5)[0, 0] != rounds[0, 0] + 0.5
 
 
 def test_calm_weather_is_none():
