@@ -14,7 +14,7 @@ from jaxwan.world.compute import hidden_s
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.tape import met_bps
 from jaxwan.world.transport import TRANSPORTS, Path, handshake_s, serialisation_s
-from jaxwan.world.weather import Sky, bad_over, blended, factor, is_bad, weathered_s
+from jaxwan.world.weather import Sky, blended, factor, is_bad, weathered_s
 
 
 class Link(NamedTuple):
@@ -138,8 +138,8 @@ def what_to_fetch(knobs: WorldKnobs, missed: jax.Array, anew: jax.Array) -> Fetc
 
 
 def _in_weather(
-    plan: WorldPlan, knobs: WorldKnobs, sky: Sky | None, path: Path, word: jax.Array,
-    bits: jax.Array, at: Instant,
+    plan: WorldPlan, knobs: WorldKnobs, sky: Sky | None, path: Path, bits: jax.Array, at: Instant,
+    word: jax.Array, later: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Draw the seconds of a transfer that begins at an instant; also return its serialisation.
 
@@ -167,8 +167,7 @@ def _in_weather(
     scales = jnp.stack([usual, usual * weather.bad_factor])
     losses = jnp.stack([path.loss, jnp.maximum(path.loss, weather.bad_loss)])
     seconds, wire_s = jax.vmap(alone)(scales, losses)  # outside a burst, inside
-    total_s = weathered_s(weather, bad, seconds[0], seconds[1])
-    share = bad_over(weather, bad, total_s)
+    total_s, share = weathered_s(weather, bad, seconds[0], seconds[1], later)
     return jax.lax.optimization_barrier((total_s, blended(share, wire_s[0], wire_s[1])))
 
 
@@ -196,10 +195,13 @@ def transfers(
     )
     down, up = paths(knobs, link)
     if plan.weather:
-        download_s, wire_down_s = _in_weather(plan, knobs, link.sky, down, down_word, bits, begin)
+        later = [keys.threefry(link.key, cycle, jnp.uint32(i)) for i in (1, 2, 3, 4)]
+        download_s, wire_down_s = _in_weather(
+            plan, knobs, link.sky, down, bits, begin, down_word, later[0] + later[1]
+        )
         sends = clock.add(begin, download_s + compute)
         upload_s, wire_up_s = _in_weather(
-            plan, knobs, link.sky, up, up_word, knobs.update_bits, sends
+            plan, knobs, link.sky, up, knobs.update_bits, sends, up_word, later[2] + later[3]
         )
         hidden = jnp.minimum(hidden_s(knobs, compute), wire_up_s)
         return Transfers(download_s, upload_s - hidden, wire_down_s, wire_up_s)

@@ -1,8 +1,8 @@
 """Weather: what time does to a link. Addressed by time, so every configuration meets the same.
 
 The hour, the drift and the record's place are those at the start of a transfer: it keeps the hour
-and the drift it began with, and follows the record from there. The bursts it meets are those it
-begins in, then what is to be expected from there on.
+and the drift it began with, and follows the record from there. Whether it begins in a burst is
+the weather's; how bursts go on meanwhile is its own luck.
 """
 
 from __future__ import annotations
@@ -155,12 +155,12 @@ def blended(share: jax.Array, good_s: jax.Array, bad_s: jax.Array) -> jax.Array:
     return jnp.where(bad_s > good_s, mixed, good_s)
 
 
-def weathered_s(
+def expected_s(
     weather: WeatherKnobs, bad: jax.Array, good_s: jax.Array, bad_s: jax.Array
 ) -> jax.Array:
-    """Return the seconds of a transfer that takes `good_s` or `bad_s` if nothing changes.
+    """Return the seconds of a transfer that advances at the rate to be expected after a state.
 
-    It begins in the state told and advances at the rate to be expected: it ends at T where
+    It takes `good_s` or `bad_s` if nothing changes, and ends at T where
     T ((1 - p) / good_s + p / bad_s) + ([bad] - p) (1 / bad_s - 1 / good_s) (1 - e^(-rT)) / r = 1,
     by Newton's method from the side where it converges. p is the share of bad time, r the rate.
     """
@@ -172,5 +172,32 @@ def weathered_s(
         gone = -jnp.expm1(-r * time_s)
         error = steady * time_s + excess * gone / r - 1.0
         time_s = time_s - error / (steady + excess * (1.0 - gone))
-    fits = (bad_s > good_s) & (p > 0)
-    return jnp.where(fits, jnp.clip(time_s, good_s, bad_s), good_s)
+    return jnp.where(bad_s > good_s, jnp.clip(time_s, good_s, bad_s), good_s)
+
+
+def weathered_s(
+    weather: WeatherKnobs, bad: jax.Array, good_s: jax.Array, bad_s: jax.Array,
+    words: tuple[jax.Array, ...],
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Return the seconds of a transfer that begins in a state, and its share of bad time.
+
+    It takes `good_s` or `bad_s` if nothing changes; what is not slower in a burst takes `good_s`.
+    The rest of the present spell and the next ones are drawn, one of each word; what is left then
+    advances at the rate to be expected.
+    """
+    none = bad_s <= good_s
+    total_s, worst_s, left = jnp.float32(0), jnp.float32(0), jnp.float32(1)
+    for word in words:
+        leaving = weather.switch_rate * jnp.where(bad, 1.0 - weather.bad_share, weather.bad_share)
+        spell_s = -jnp.log(keys.to_uniform(word)) / leaving
+        rest_s = jnp.where(left > 0, left * jnp.where(bad, bad_s, good_s), 0.0)
+        ends = rest_s <= spell_s
+        spent_s = jnp.where(ends, rest_s, spell_s)
+        total_s, worst_s = total_s + spent_s, worst_s + jnp.where(bad, spent_s, 0.0)
+        gone = spell_s / jnp.maximum(jnp.where(bad, bad_s, good_s), 1e-30)
+        left, bad = jnp.where(ends, 0.0, jnp.maximum(left - gone, 0.0)), bad ^ ~ends
+    rest_s = jnp.where(left > 0, expected_s(weather, bad, left * good_s, left * bad_s), 0.0)
+    worst_s = worst_s + bad_over(weather, bad, rest_s) * rest_s
+    total_s = total_s + rest_s
+    share = worst_s / jnp.maximum(total_s, 1e-30)
+    return jnp.where(none, good_s, total_s), jnp.where(none, 0.0, share)
