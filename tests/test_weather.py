@@ -31,7 +31,7 @@ from jaxwan.experiment.skies import bursts, tape_knobs
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
 from jaxwan.world import tape, weather
-from jaxwan.world.exchange import Fetch, links, prepare, transfers
+from jaxwan.world.exchange import Fetch, links, prepare_one, transfers
 from jaxwan.world.plan import WorldPlan
 from jaxwan.world.run import carefree
 from jaxwan.world.tape import reels
@@ -293,7 +293,7 @@ def _uploads(plan, knobs, seeds):
         own = links(knobs, keys.worker_keys(key, "link", 4))
         if plan.weather:
             own = own._replace(sky=weather.skies(knobs.weather, key))
-        ready = prepare(plan, knobs, own)
+        ready = prepare_one(plan, knobs)
         fetch = Fetch(jnp.array(True), jnp.int32(0), knobs.dense_bits)
         first = jax.tree.map(lambda leaf: leaf[1], own)
         return transfers(plan, knobs, first, ready, jnp.int32(1), jnp.int32(3), fetch,
