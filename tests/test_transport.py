@@ -10,7 +10,7 @@ import pytest
 
 import jaxwan as jw
 from jaxwan.bench import Model, world_of
-from jaxwan.core import keys
+from jaxwan.core import clock, keys
 from jaxwan.core.pytrees import replace
 from jaxwan.experiment.lower import group
 from jaxwan.experiment.resolve import resolve
@@ -66,12 +66,20 @@ def test_division_by_the_bandwidth_is_what_the_measurements_refute():
 def test_no_distance_no_loss_and_no_end_of_bandwidth_take_no_time(name):
     free = jw.Link(bandwidth_bps=INF, transport=name)
     for payload in (1, 1e6, 1e11):
-        assert (jw.transfer_time(0, payload, free, 64) == 0).all()
+        assert (jw.transfer_time(0, payload, free) == 0).all()
+
+
+@pytest.mark.parametrize("name", TCP)
+def test_without_distance_segments_take_what_they_occupy_of_the_link(name):
+    near = jw.Link(bandwidth_bps=1e6, transport=name)
+    for segments, off in ((0.01, 0.03), (1, 0.03), (3, 0.08), (7, 0.03), (10, 0.03), (60, 0.03)):
+        middle = np.median(jw.transfer_time(0, 1448 * segments, near))
+        assert middle == pytest.approx(segments * 1514 * 8 / 1e6, rel=off), segments
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
 def test_a_dead_link_never_delivers(name):
-    assert np.isinf(jw.transfer_time(0, 1e3, link(name, bandwidth_bps=0.0), 16)).all()
+    assert np.isinf(jw.transfer_time(0, 1e3, link(name, bandwidth_bps=0.0))).all()
 
 
 @pytest.mark.parametrize("name", TCP)
@@ -81,7 +89,7 @@ def test_extremes_stay_finite_and_above_the_round_trip(name):
             for streams, window in ((1, None), (256, 4096.0), (64, 1e12)):
                 own = link(name, loss=loss, delay_s=delay_s, streams=streams, window_bytes=window)
                 for payload in (1.0, 1e3, 1e11):
-                    seconds = jw.transfer_time(1, payload, own, 128)
+                    seconds = jw.transfer_time(1, payload, own)
                     assert np.isfinite(seconds).all()
                     assert (seconds >= np.float32(2 * delay_s)).all()
                     assert (seconds >= 0.6 * payload * 8 / 50e6).all()
@@ -107,7 +115,7 @@ def test_more_loss_never_helps(name):
 def test_bandwidth_hardly_ever_hurts(name):
     rates = np.geomspace(1e5, 1e11, 40)
     for payload in (2e4, 1e6, 1e9):
-        middle = [np.median(jw.transfer_time(4, payload, link(name, bandwidth_bps=r), 256))
+        middle = [np.median(jw.transfer_time(4, payload, link(name, bandwidth_bps=r)))
                   for r in rates]  # fmt: skip
         assert (np.diff(np.log(middle)) < 0.12).all()
         assert middle[-1] < middle[0]
@@ -184,11 +192,11 @@ LOSSY = {"delay_s": 0.1, "loss": 0.02, "transport": "cubic", "jitter_s": 0.0}
 @functools.partial(jax.jit, static_argnums=0)
 def in_the_world(plan, knobs):
     """Draw 32 cycles' transfers of the second worker, who fetches one update."""
-    worker, none = jnp.int32(1), jnp.float32(0)
+    worker, none, zero = jnp.int32(1), jnp.float32(0), clock.start_of_time()
     link = jax.tree.map(lambda x: x[1], links(knobs, jnp.ones((2, 2), jnp.uint32)))
     fetch, ready = what_to_fetch(knobs, worker, jnp.array(False)), prepare_one(plan, knobs)
     return jax.vmap(
-        lambda cycle: transfers(plan, knobs, link, ready, worker, cycle, fetch, none)
+        lambda cycle: transfers(plan, knobs, link, ready, worker, cycle, fetch, none, zero)
     )(jnp.arange(32))
 
 
@@ -218,16 +226,23 @@ def test_in_a_world_every_transfer_that_opens_its_connections_takes_a_round_trip
 
 
 def test_runs_with_the_same_links_share_what_was_prepared():
-    """Each run of a batch must find what it would have prepared alone, in as few rows as can be."""
+    """A run must find the same in a batch turned round, in as few rows as can be."""
     plan, knobs = world_of(Model(workers=2), 40, "cubic")
     delay_s = np.concatenate([np.arange(17) / 100, np.repeat([0.3, 0.0, 0.3], (13, 7, 3))])
     knobs = replace(knobs, delay_s=jnp.full((40, 2), delay_s[:, None], jnp.float32))
-    ready = jax.jit(prepare, static_argnums=0)(plan, knobs)
-    alone = jax.jit(jax.vmap(lambda knobs: prepare_one(plan, knobs)))(knobs)
-    assert ready.row[-1] == np.count_nonzero(np.diff(delay_s))
-    for shared, own in zip(ready[:2], alone[:2], strict=True):
-        rows = np.reshape(shared, (-1, own.shape[1]))[np.asarray(ready.row)]
-        np.testing.assert_allclose(rows, own, rtol=1e-5, atol=1e-5)
+    prepared = jax.jit(prepare, static_argnums=0)
+    there, back = prepared(plan, knobs), prepared(plan, jax.tree.map(lambda x: x[::-1], knobs))
+    assert there.row[-1] == np.count_nonzero(np.diff(delay_s))
+
+    def found(ready, which):
+        size = getattr(TRANSPORTS[plan.transport], {"down": "size", "up": "fixed_size"}[which])
+        return np.reshape(getattr(ready, which), (-1, 2 * size))[np.asarray(ready.row)]
+
+    for which in ("down", "up"):
+        rows = found(there, which)
+        np.testing.assert_allclose(rows, found(back, which)[::-1], rtol=1e-5)
+        np.testing.assert_array_equal(rows[0], rows[33])  # no delay, both
+        assert len(np.unique(rows, axis=0)) == len(np.unique(delay_s)) == 18
 
 
 def test_a_simulated_flow_keeps_the_window_of_the_law():

@@ -83,9 +83,15 @@ def steady_window(algorithm: str, rtt_s: Any, loss: Any) -> Any:
 
 @cache
 def _table() -> np.ndarray:
-    """Return `[algorithm, buffer, rtt, loss, pipe, segments x level]`, int16."""
+    """Return `[algorithm, buffer, rtt, loss, pipe, segments x level]`, int16.
+
+    More segments take no less time, though a few may wait for a timer where more would not.
+    """
     with lzma.open(FILE) as file:
-        table = np.moveaxis(np.cumsum(np.load(file), axis=-1, dtype=np.int16), 5, 4)
+        table = np.cumsum(np.load(file), axis=-1, dtype=np.int16)
+    wire = np.log1p(np.divide.outer(np.asarray(SEGMENTS, float), PIPE))[..., None]  # over the rtt
+    least = np.round(wire / STEP).astype(np.int16)
+    table = np.moveaxis(np.maximum.accumulate(table + least, axis=4) - least, 5, 4)
     return np.ascontiguousarray(table.reshape(*table.shape[:5], -1))
 
 
@@ -169,52 +175,78 @@ _ROW_HEIGHTS[0] = float(_heights(1.0))  # one segment is placed at 0, to be exac
 _ROW_SEGMENTS = INITIAL_WINDOW * (2.0**_ROW_HEIGHTS - 1.0)
 
 
-def _line(nodes: np.ndarray, x: float) -> np.ndarray:
-    """Return the weight of each node in the straight line through the two nearest, beyond, too."""
+def _line(nodes: np.ndarray, x: float) -> tuple[int, float]:
+    """Return the lower node of the straight line through the two nearest, and the upper's weight.
+
+    The line goes on beyond the nodes.
+    """
     low = int(np.clip(np.searchsorted(nodes, x, "right") - 1, 0, len(nodes) - 2))
-    weights = np.zeros(len(nodes))
-    weights[low + 1] = (x - nodes[low]) / (nodes[low + 1] - nodes[low])
-    weights[low] = 1.0 - weights[low + 1]
-    return weights
+    return low, float((x - nodes[low]) / (nodes[low + 1] - nodes[low]))
 
 
 @cache
-def _rows() -> np.ndarray:
-    """Return the weights `[row, segments]` of the table's payloads; none looks across a jump."""
+def _rows() -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower payload of the table for each row, and the weight of the next.
+
+    No row looks across a jump.
+    """
     nodes = _heights(SEGMENTS)
     flights = np.minimum(np.floor(nodes + 1e-9), JUMPS)
-    weights = np.zeros((ROWS - 1, len(SEGMENTS)))
+    below, weight = np.zeros(ROWS - 1, np.int32), np.zeros(ROWS - 1, np.float32)
     for index, height in enumerate(_ROW_HEIGHTS):
-        own = flights == min(index // (PARTS + 1), JUMPS)
-        weights[index, own] = _line(nodes[own], height)
-    return weights.astype(np.float32)
+        own = np.flatnonzero(flights == min(index // (PARTS + 1), JUMPS))
+        low, weight[index] = _line(nodes[own], height)
+        below[index] = own[low]
+    return below, weight
 
 
 @cache
 def _columns() -> np.ndarray:
     """Return the weights `[level of the table, level]`."""
-    places = _LOWEST + _LEVEL_STEP * np.arange(LEVELS)
-    return np.stack([_line(_SCORES, place) for place in places], axis=1).astype(np.float32)
+    weights = np.zeros((len(LEVEL), LEVELS), np.float32)
+    for index in range(LEVELS):
+        low, above = _line(_SCORES, _LOWEST + _LEVEL_STEP * index)
+        weights[low : low + 2, index] = 1.0 - above, above
+    return weights
+
+
+def _log_s(path: Path, rows: jax.Array, below: jax.Array, above: jax.Array) -> jax.Array:
+    """Return log seconds `[row x level]` of some rows, given the table's payloads around them."""
+    weight = jnp.asarray(_rows()[1])[rows][:, None]
+    least = _least_log_s(path, jnp.asarray(_ROW_SEGMENTS, jnp.float32)[rows])[:, None]
+    log_s = jax.lax.cummax(below * (1.0 - weight) + above * weight + least)
+    return jnp.matmul(log_s, _columns(), precision="highest") + UNEVEN * jnp.log(path.streams)
+
+
+def _last(algorithm: str, path: Path, log_s: jax.Array) -> jax.Array:
+    """Return the row after the last two."""
+    rise = _end(algorithm, path, log_s[-1], log_s[-2]) - log_s[-1]
+    return log_s[-1] + rise * (_SLOPE / (_PEAK - _TOP))
 
 
 def curve(algorithm: str, path: Path) -> jax.Array:
     """Return a link's log seconds `[row x level]` for any payload."""
     cells = _mixture(algorithm, path, lambda table, at: table[at])
-    ratio = jnp.matmul(_rows(), cells.reshape(len(SEGMENTS), len(LEVEL)), precision="highest")
-    ratio = jnp.matmul(ratio, _columns(), precision="highest")
-    least = _least_log_s(path, jnp.asarray(_ROW_SEGMENTS, jnp.float32))[:, None]
-    log_s = jax.lax.cummax(ratio + least) + UNEVEN * jnp.log(path.streams)
-    rise = _end(algorithm, path, log_s[-1], log_s[-2]) - log_s[-1]
-    last = log_s[-1] + rise * (_SLOPE / (_PEAK - _TOP))
-    return jnp.concatenate([log_s.ravel(), last])
+    cells, below = cells.reshape(len(SEGMENTS), len(LEVEL)), _rows()[0]
+    log_s = _log_s(path, jnp.arange(ROWS - 1), cells[below], cells[below + 1])
+    return jnp.concatenate([log_s.ravel(), _last(algorithm, path, log_s)])
 
 
 def fixed(algorithm: str, path: Path, bits: jax.Array) -> jax.Array:
-    """Return a link's log seconds `[level]` for one payload."""
+    """Return a link's log seconds `[level]` for one payload, without its curve."""
     low, along = _payload(_height(bits, path))
-    below, above = jax.lax.dynamic_slice_in_dim(
-        curve(algorithm, path).reshape(ROWS, LEVELS), low, 2
-    )
+    inner = jnp.minimum(low, ROWS - 3)
+    rows = jnp.stack([inner, inner + 1])
+    nodes = jnp.asarray(_rows()[0])[rows]
+
+    def around(table: jax.Array, at: Any) -> jax.Array:
+        cells = table.reshape(*table.shape[:-1], len(SEGMENTS), len(LEVEL))
+        return jnp.stack([cells[(*at, nodes)], cells[(*at, nodes + 1)]])
+
+    log_s = _log_s(path, rows, *_mixture(algorithm, path, around))
+    outside = low > inner
+    below = jnp.where(outside, log_s[1], log_s[0])
+    above = jnp.where(outside, _last(algorithm, path, log_s), log_s[1])
     return below * (1.0 - along) + above * along
 
 
