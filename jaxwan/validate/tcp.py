@@ -3,7 +3,7 @@
 No test on unseen data: HEAD of `flow`, RICH_BUFFER of `generate`, HOST_S, HOST_RTT_S, SPREAD and
 UNEVEN of `table` were chosen with these measurements in sight. The 80 random settings (`free*`)
 come closest to unseen ones: typical factor 1.04, 90th percentile 1.24, 82 % of the single transfers
-in the 80 % interval; the 72 chosen by hand have 1.11, 1.41 and 72 %.
+in the 80 % interval; the 72 chosen by hand have 1.10, 1.39 and 73 %.
 """
 
 from __future__ import annotations
