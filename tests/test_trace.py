@@ -190,7 +190,7 @@ def test_transfers_last_as_long_as_the_world_says(cases):
 
 
 def test_updates_travel_as_long_as_the_world_says(case):
-    ways = [own.end_s - own.computed_s for cycles in cycles_of(case.watched) for own in cycles
+    ways = [own.end_s - own.sends_s for cycles in cycles_of(case.watched) for own in cycles
             if own.fate in ("", "rejected")]  # fmt: skip
     latency_s = float(seconds(case.outcome.totals.latency))
     assert sum(ways) == pytest.approx(latency_s, abs=4 * TICK_S * len(ways))
