@@ -239,9 +239,9 @@ def test_rounds_over_a_record_end_when_it_says():
 
 
 def test_an_exchange_among_all_begins_when_the_last_is_ready():
-    knobs = knobs_in({}, 2, TAPES, speed=[1.0, 0.25, 1.0, 1.0])
+    knobs = knobs_in({}, 2, TAPES, speed=[1.0, 0.1, 1.0, 1.0])
     moments, _ = world("barrier", knobs, **ROOM, exchange="ring")
-    ready = max(due_s(RECORD, 0.0, 3e6) + 1.0, due_s(TAPES.tapes[1], 0.0, 3e6) + 4.0)
+    ready = max(due_s(RECORD, 0.0, 3e6) + 1.0, due_s(TAPES.tapes[1], 0.0, 3e6) + 10.0)
     wanted = max(due_s(own, ready, 3e6) for own in TAPES.tapes)  # 2 (n - 1) / n = 1 payload
     assert seconds(moments.now)[0, 0] == pytest.approx(wanted, abs=1e-4)
 
@@ -280,7 +280,8 @@ def test_another_protocol_meets_the_same_weather_at_the_same_time():
 
 def test_calm_weather_is_none():
     link = {"delay_s": [0.05] * 4, "loss": [0.01] * 4, "jitter_s": [0.01] * 4}
-    plain, calm, rough = (knobs_in(own, 3, **link) for own in (None, {}, ROUGH))
+    plain, calm = (knobs_in(own, 3, **link) for own in (None, {}))
+    rough = knobs_in(ROUGH, 3, TAPES, **link)
     before, _ = world("events", plain, carefree(plain))
     after, _ = world("events", calm, carefree(rough), **ROOM)
     np.testing.assert_allclose(seconds(after.now), seconds(before.now), rtol=1e-6)
