@@ -164,11 +164,12 @@ def _in_weather(
         return seconds, serialisation_s(bits, bandwidth_bps)
 
     usual, bad = factor(weather, sky, at), is_bad(weather, sky, at)
-    scales = jnp.stack([usual, usual * weather.bad_factor])
-    losses = jnp.stack([path.loss, jnp.maximum(path.loss, weather.bad_loss)])
-    seconds, wire_s = jax.vmap(alone)(scales, losses)  # outside a burst, inside
-    total_s, share = weathered_s(weather, bad, seconds[0], seconds[1], later)
-    return jax.lax.optimization_barrier((total_s, blended(share, wire_s[0], wire_s[1])))
+    good_s, good_wire_s = alone(usual, path.loss)
+    bad_s, bad_wire_s = alone(
+        usual * weather.bad_factor, jnp.maximum(path.loss, weather.bad_loss)
+    )
+    total_s, share = weathered_s(weather, bad, good_s, bad_s, later)
+    return jax.lax.optimization_barrier((total_s, blended(share, good_wire_s, bad_wire_s)))
 
 
 def transfers(
