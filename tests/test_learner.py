@@ -24,7 +24,7 @@ def quadratic(*, workers, slots, stale, ticks, lr, dim, points, noise=0.0, momen
     """Return plan and knobs of plain averaging on an isotropic quadratic of curvature 1."""
     plan = LearnPlan(
         problem="quadratic", problem_static=(("dim", dim),), compressor="none",
-        compressor_static=(), feedback=False, aggregator="mean", attack="",
+        compressor_static=(), feedback="", aggregator="mean", attack="",
         optimizer="sgd" if momentum is None else "momentum",
         optimizer_static=() if momentum is None else (("nesterov", False),),
         inner="", inner_static=(), local_steps=1,
@@ -49,6 +49,7 @@ def round_robin(ticks, workers):
         cycle=(order // workers).reshape(shape),
         base_age=np.minimum(order, workers - 1).reshape(shape),
         weight=np.ones(shape, np.float32),
+        steps=np.ones(shape, np.float32),
         attacker=np.zeros(shape, bool),
         fresh=np.zeros(shape, bool),
         fetched=np.ones(shape, bool),
@@ -63,6 +64,7 @@ def rounds(ticks, workers):
         cycle=np.broadcast_to(np.arange(ticks, dtype=np.int32)[None, :, None], shape),
         base_age=np.zeros(shape, np.int32),
         weight=np.ones(shape, np.float32),
+        steps=np.ones(shape, np.float32),
         attacker=np.zeros(shape, bool),
         fresh=np.zeros(shape, bool),
         fetched=np.ones(shape, bool),

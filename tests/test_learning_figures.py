@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.members import aggregate, compress, corrupt, form
 
 from jaxwan.learning.aggregators import AGGREGATORS
-from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.feedback import compress_with_memory, init_memory
 from jaxwan.learning.optimizers import make
@@ -24,23 +25,24 @@ def normals(seed: int, *shape: int) -> jax.Array:
 
 def test_published_wire_sizes() -> None:
     dim, layout = 1_000_000, ((1000, 1000),)
-    sizes = {name: COMPRESSORS[name].wire({"ratio": 0.01}, layout).bytes for name in COMPRESSORS}
-    assert sizes == {
+    def size(name: str, layout: Any = layout, **knobs: float) -> int:
+        return COMPRESSORS[name].wire(form(name, layout), knobs).bytes
+
+    wanted = {
         "none": 4 * dim, "fp16": 2 * dim, "bf16": 2 * dim, "int8": dim + 4, "sign": dim // 8 + 4,
         "topk": 80_000, "randk": 40_004,
     }  # fmt: skip
-    assert COMPRESSORS["sign"].wire({}, ((3, 3),)).bytes == 2 + 4
-    assert COMPRESSORS["topk"].wire({"ratio": 0.1}, layout).bytes == dim // 8 + 400_000
-    assert COMPRESSORS["topk"].wire({"ratio": 0.01}, ((10**9, 30),)).bits == 64 * 300_000_000
+    assert {name: size(name, ratio=0.01) for name in wanted} == wanted
+    assert size("sign", ((3, 3),)) == 2 + 4
+    assert size("topk", ratio=0.1) == dim // 8 + 400_000
+    assert size("topk", ((10**9, 30),), ratio=0.01) == 8 * 300_000_000
 
 
 @pytest.mark.parametrize(("ratio", "energy"), [(0.1, 0.4393), (0.01, 0.0845), (0.001, 0.0127)])
 def test_topk_keeps_the_energy_of_a_gaussian(ratio: float, energy: float) -> None:
     dim, draws = 100_000, 8
     updates = normals(11, draws, dim)
-    sent, _ = jax.vmap(COMPRESSORS["topk"].apply, (None, None, None, 0))(
-        {"ratio": jnp.float32(ratio)}, (), jax.random.key(0), updates
-    )
+    sent = jax.vmap(lambda update: compress("topk", update, ratio=ratio))(updates)
     kept = np.square(np.asarray(sent, np.float64)).sum(1) / np.square(updates).sum(1)
     assert np.all(np.count_nonzero(sent, axis=1) == round(ratio * dim))
     assert np.all(1 - kept <= 1 - ratio)
@@ -51,10 +53,8 @@ def test_topk_keeps_the_energy_of_a_gaussian(ratio: float, energy: float) -> Non
 @pytest.mark.parametrize(("ratio", "count"), [(0.01, 3), (0.25, 75), (1.0, 300)])
 def test_randk_keeps_exactly_k_with_variance_d_over_k_less_one(ratio: float, count: int) -> None:
     dim, draws = 300, 4000
-    update, traced = normals(13, dim), {"ratio": jnp.float32(ratio)}
-    sent, _ = jax.jit(jax.vmap(COMPRESSORS["randk"].apply, (None, None, 0, None)))(
-        traced, (), jax.random.split(jax.random.key(2), draws), update
-    )
+    update, lucks = normals(13, dim), jax.random.split(jax.random.key(2), draws)
+    sent = jax.jit(jax.vmap(lambda key: compress("randk", update, key, ratio=ratio)))(lucks)
     kept = np.asarray(sent) != 0
     assert np.all(kept.sum(axis=1) == count)
     error = np.square(np.asarray(sent - update[None, :], np.float64)).sum(axis=1)
@@ -72,9 +72,7 @@ def test_randk_keeps_exactly_k_with_variance_d_over_k_less_one(ratio: float, cou
 def test_scaled_sign_keeps_two_over_pi_of_a_gaussian() -> None:
     dim, draws = 2_000, 400
     updates = normals(15, draws, dim)
-    sent, _ = jax.vmap(COMPRESSORS["sign"].apply, (None, None, None, 0))(
-        {}, (), jax.random.key(0), updates
-    )
+    sent = jax.vmap(lambda update: compress("sign", update))(updates)
     energy = np.square(np.asarray(updates, np.float64)).sum(axis=1)
     lost = np.square(np.asarray(sent - updates, np.float64)).sum(axis=1)
     kept = 1 - lost / energy
@@ -89,30 +87,32 @@ def test_bfloat16_rounds_to_nearest_even_and_saturates() -> None:
     import ml_dtypes
 
     update = jnp.concatenate([normals(16, 2000) * 1e3, jnp.float32([1 + 2**-8, 1 + 3 * 2**-8])])
-    sent, _ = jax.jit(COMPRESSORS["bf16"].apply)({}, (), jax.random.key(0), update)
+    program = jax.jit(lambda update: compress("bf16", update))
+    sent = program(update)
     wanted = np.asarray(update).astype(ml_dtypes.bfloat16).astype(np.float32)
     np.testing.assert_array_equal(sent, wanted)
     huge = jnp.float32([3.4028e38, -3.4028e38, 1e-30])
-    sent, _ = jax.jit(COMPRESSORS["bf16"].apply)({}, (), jax.random.key(0), huge)
+    sent = program(huge)
     np.testing.assert_allclose(sent, huge, rtol=2**-8)
 
 
 def test_int8_error_is_at_most_half_a_level() -> None:
     update = normals(4, DIM)
-    sent, _ = COMPRESSORS["int8"].apply({}, (), jax.random.key(0), update)
+    sent = compress("int8", update)
     assert jnp.abs(sent - update).max() <= 0.5001 * jnp.abs(update).max() / 127
     assert len(np.unique(sent)) <= 255
 
 
-@pytest.mark.parametrize("feedback", [False, True])
-def test_three_functions_need_error_feedback(feedback: bool) -> None:
+@pytest.mark.parametrize("feedback", ["", "plain", "ef21"])
+def test_three_functions_need_error_feedback(feedback: str) -> None:
     """Beznosikov et al. 2020, example 1: top-1 alone diverges by exactly 1 + 11η/6 a step."""
     a = jnp.array([[-3.0, 2.0, 2.0], [2.0, -3.0, 2.0], [2.0, 2.0, -3.0]])
     eta, topk, knobs = 0.02, COMPRESSORS["topk"], {"ratio": jnp.float32(1 / 3)}
+    shape = form("topk", ((3,),))
 
     def send(memory: Any, update: jax.Array) -> Any:
         return compress_with_memory(
-            topk, feedback, jnp.float32(1), knobs, memory, jax.random.key(0), update
+            topk, feedback, shape, jnp.float32(1), knobs, memory, jax.random.key(0), update
         )
 
     @jax.jit
@@ -121,7 +121,7 @@ def test_three_functions_need_error_feedback(feedback: bool) -> None:
         sent, memory = jax.vmap(send)(memory, eta * slopes)
         return x - jnp.mean(sent, axis=0), memory
 
-    memory = jax.tree.map(lambda leaf: jnp.zeros((3, 3)), init_memory(topk, feedback, 3))
+    memory = jax.tree.map(lambda leaf: jnp.zeros((3, 3)), init_memory(topk, feedback, shape))
     x = jnp.ones(3)
     for _ in range(600 if feedback else 20):
         x, memory = step(x, memory)
@@ -147,26 +147,21 @@ def test_variance_of_robust_means(
     draws = 100_000
     updates = jax.random.normal(jax.random.key(12), (slots, draws))
     traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-    centre = np.asarray(jax.jit(AGGREGATORS[name].apply)(traced, updates, jnp.ones(slots)))
+    centre = np.asarray(jax.jit(partial(aggregate, name))(traced, updates, jnp.ones(slots)))
     found = slots * np.mean(np.square(centre, dtype=np.float64))
     assert abs(found / wanted - 1) < 3 * np.sqrt(2 / draws) + bias
 
 
 def test_sign_flip_sends_the_scaled_opposite() -> None:
     updates, mask = normals(6, SLOTS, 4), jnp.arange(SLOTS) == 2
-    found = ATTACKS["sign_flip"].corrupt(
-        {"scale": jnp.float32(3)}, jax.random.key(0), updates, mask, jnp.ones(SLOTS)
-    )
+    found = corrupt("sign_flip", {"scale": jnp.float32(3)}, updates, mask)
     np.testing.assert_allclose(found[2], -3 * updates[2])
 
 
 def test_gaussian_noise_has_the_stated_size() -> None:
     dim, scale = 20_000, 5.0
     updates = normals(6, SLOTS, dim) * 0.3 + 1.0
-    found = ATTACKS["gaussian"].corrupt(
-        {"scale": jnp.float32(scale)}, jax.random.key(0), updates, jnp.arange(SLOTS) < 2,
-        jnp.ones(SLOTS),
-    )  # fmt: skip
+    found = corrupt("gaussian", {"scale": jnp.float32(scale)}, updates, jnp.arange(SLOTS) < 2)
     ratio = np.square(found[:2]).mean(axis=1) / np.square(updates[:2]).mean(axis=1) / scale**2
     assert np.all(np.abs(ratio - 1) < 3.5 * np.sqrt(2 / dim))
     assert np.all(np.abs(found[:2].mean(axis=1)) < 3.5 * scale * 1.05 / np.sqrt(dim))
@@ -176,15 +171,13 @@ def test_two_sign_flippers_of_seven() -> None:
     """The mean keeps (5 − 2s)/7 of the truth, the wrong way; robust ones stay with the honest."""
     truth, scale = 1.0 + jnp.abs(normals(9, 40)), 4.0
     updates = truth[None, :] + 0.01 * normals(10, SLOTS, 40)
-    sent = ATTACKS["sign_flip"].corrupt(
-        {"scale": jnp.float32(scale)}, jax.random.key(0), updates,
-        jnp.array([True, False, False, True, False, False, False]), jnp.ones(SLOTS),
-    )  # fmt: skip
-    for aggregator in AGGREGATORS.values():
+    flippers = jnp.array([True, False, False, True, False, False, False])
+    sent = corrupt("sign_flip", {"scale": jnp.float32(scale)}, updates, flippers)
+    for name, aggregator in AGGREGATORS.items():
         usual = {knob: facts.default for knob, facts in aggregator.knobs.items()}
         knobs = {**usual, **aggregator.against(2, SLOTS)}
         traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-        share = aggregator.apply(traced, sent, jnp.ones(SLOTS)) / truth
+        share = aggregate(name, traced, sent, jnp.ones(SLOTS)) / truth
         wanted = 1.0 if aggregator.robust else (5 - 2 * scale) / 7
         np.testing.assert_allclose(share, wanted, atol=0.05)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import members
 from scipy import optimize, stats
 
 from jaxwan.learning.aggregators import AGGREGATORS
@@ -23,14 +25,14 @@ KNOBS: dict[str, dict[str, float]] = {
 
 def aggregate(name: str, rows: Any, weights: Any, **knobs: float) -> np.ndarray:
     traced = {knob: jnp.float32(value) for knob, value in {**KNOBS[name], **knobs}.items()}
-    program = jax.jit(AGGREGATORS[name].apply)
+    program = jax.jit(partial(members.aggregate, name))
     return np.asarray(program(traced, jnp.float32(rows), jnp.float32(weights)))
 
 
 def corrupt(name: str, rows: Any, attacker: Any, weights: Any, **knobs: float) -> np.ndarray:
     traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-    program, key = jax.jit(ATTACKS[name].corrupt), jax.random.key(0)
-    return np.asarray(program(traced, key, jnp.float32(rows), attacker, jnp.float32(weights)))
+    program = jax.jit(partial(members.corrupt, name))
+    return np.asarray(program(traced, jnp.float32(rows), attacker, jnp.float32(weights)))
 
 
 @pytest.mark.parametrize("name", DISTANCE)

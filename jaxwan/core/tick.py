@@ -23,6 +23,7 @@ class Tick:
     cycle: jax.Array  # int32 [slot]; the worker's own counter, the address of its data and noise
     base_age: jax.Array  # int32 [slot]; versions between the model it worked on and the newest
     weight: jax.Array  # float32 [slot]; 0 = no contribution
+    steps: jax.Array  # float32 [slot]; gradient steps that went into the contribution
     attacker: jax.Array  # bool [slot]
     fresh: jax.Array  # bool [slot]
     fetched: jax.Array  # bool [slot]; the worker fetches the newest model after this slot

@@ -10,7 +10,7 @@ from pydantic import Field, Strict
 from jaxwan.experiment.exchanges import EXCHANGES
 from jaxwan.experiment.schema import OneOf, Range, Settings, family_models
 from jaxwan.experiment.strategies import STRATEGIES, Strategy
-from jaxwan.learning.aggregators import AGGREGATORS
+from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS
 from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.optimizers import OPTIMIZERS
@@ -28,11 +28,23 @@ class NoAttack(Settings):
     kind: Literal["none"] = "none"
 
 
+class NoPreAggregator(Settings):
+    """The updates are aggregated as they come."""
+
+    kind: Literal["none"] = "none"
+
+
 def memory_field(member: Any) -> Mapping[str, Any]:
     """Add the switch of the error memory to every compressor."""
     usual = "on" if member.feedback else "off"
-    text = f"error feedback; {usual} unless told"
-    return {"error_feedback": (Switch | None, Field(default=None, description=text))}
+    text = f"error feedback, or the estimate of EF21; {usual} unless told"
+    share = Annotated[float, Range(0.0, 1.0)]
+    return {
+        "error_feedback": (Switch | Literal["ef21"] | None, Field(default=None, description=text)),
+        "error_decay": (
+            share, Field(default=member.decay, description="decay of the error memory")
+        ),
+    }
 
 
 def buffer_field(member: Strategy) -> Mapping[str, Any]:
@@ -47,6 +59,9 @@ def buffer_field(member: Strategy) -> Mapping[str, Any]:
 STRATEGY_MODELS = family_models(STRATEGIES, buffer_field)
 COMPRESSOR_MODELS = family_models(COMPRESSORS, memory_field)
 AGGREGATOR_MODELS = family_models(AGGREGATORS)
+PRE_AGGREGATOR_MODELS: dict[str, type[Settings]] = {"none": NoPreAggregator} | family_models(
+    PRE_AGGREGATORS
+)
 ATTACK_MODELS: dict[str, type[Settings]] = {"none": NoAttack} | family_models(ATTACKS)
 OPTIMIZER_MODELS = family_models(OPTIMIZERS)
 EXCHANGE_MODELS = family_models(EXCHANGES)
@@ -55,6 +70,7 @@ PROBLEM_MODELS = family_models(PROBLEMS)
 STRATEGY = OneOf("strategy", STRATEGY_MODELS)
 COMPRESSOR = OneOf("compressor", COMPRESSOR_MODELS)
 AGGREGATOR = OneOf("aggregator", AGGREGATOR_MODELS)
+PRE_AGGREGATOR = OneOf("pre_aggregator", PRE_AGGREGATOR_MODELS)
 ATTACK = OneOf("attack", ATTACK_MODELS)
 EXCHANGE = OneOf("exchange", EXCHANGE_MODELS)
 OPTIMIZER = OneOf("optimizer", OPTIMIZER_MODELS)
@@ -63,6 +79,7 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "strategy": STRATEGIES,
     "compressor": COMPRESSORS,
     "aggregator": AGGREGATORS,
+    "pre_aggregator": PRE_AGGREGATORS,
     "attack": ATTACKS,
     "optimizer": OPTIMIZERS,
     "problem": PROBLEMS,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import jax
+
 from jaxwan.experiment.prices import GIGABYTE, device
 from jaxwan.experiment.resolved import Resolved
-from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.compressors import COMPRESSORS, Form
 from jaxwan.learning.optimizers import OPTIMIZERS
 from jaxwan.learning.problems import PROBLEMS, layout_of, with_defaults
 from jaxwan.learning.problems.flat import size
@@ -15,16 +19,20 @@ FLOAT32_BYTES = 4
 def memory_bytes(resolved: Resolved) -> float:
     """Return one worker's memory at full size.
 
-    Weights, gradients and optimizer state of 4 bytes a parameter each, the error memory, one dense
-    receive buffer, one packed update, and batch x activations kept for the backward pass.
+    Weights, gradients and optimizer state of 4 bytes a parameter each, the compressor's memory, one
+    dense receive buffer, one packed update, and batch x activations kept for the backward pass.
     """
     model = resolved.scenario.model
     static = with_defaults(model.kind, model.static)
     layout = layout_of(model.kind, **model.static)
-    wire = COMPRESSORS[resolved.compressor.kind].wire(resolved.compressor.knobs, layout)
-    copies = 3 + OPTIMIZERS[resolved.optimizer.kind].slots + resolved.error_feedback
+    form = Form(layout, resolved.compressor.static)
+    compressor = COMPRESSORS[resolved.compressor.kind]
+    wire = compressor.wire(form, resolved.compressor.knobs)
+    kept = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(
+        jax.eval_shape(lambda: compressor.init(form))))  # fmt: skip
+    copies = 3 + OPTIMIZERS[resolved.optimizer.kind].slots + bool(resolved.error_feedback)
     activations = PROBLEMS[model.kind].activations(static) * resolved.scenario.batch
-    return FLOAT32_BYTES * (size(layout) * copies + activations) + wire.bytes
+    return FLOAT32_BYTES * (size(layout) * copies + kept + activations) + wire.bytes
 
 
 def fits(resolved: Resolved) -> bool:

@@ -35,7 +35,7 @@ from jaxwan.experiment.rounds import (
 )
 from jaxwan.experiment.skies import points_of, weather_knobs
 from jaxwan.experiment.strategies import STRATEGIES
-from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.compressors import COMPRESSORS, Form, Layout, Wire
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
 from jaxwan.learning.problems import layout_of, with_defaults
 from jaxwan.learning.problems.flat import size
@@ -99,11 +99,17 @@ def problem_of(resolved: Resolved) -> Choice:
     return Choice(chosen.kind, chosen.knobs, static)
 
 
+def wire_of(compressor: Choice, layout: Layout) -> Wire:
+    """Return the size of one message about a model of this layout."""
+    form = Form(layout, compressor.static)
+    return COMPRESSORS[compressor.kind].wire(form, compressor.knobs)
+
+
 def sizes(resolved: Resolved) -> Sizes:
     """Return the messages of the full-size model; shapes only, nothing is allocated."""
     model = resolved.scenario.model
     layout = layout_of(model.kind, **model.static)
-    wire = COMPRESSORS[resolved.compressor.kind].wire(resolved.compressor.knobs, layout)
+    wire = wire_of(resolved.compressor, layout)
     count = size(layout)
     return Sizes(count, math.ceil(wire.bits / fragments(resolved)), count * FLOAT32_BITS)
 
@@ -147,6 +153,7 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
     barrier = is_barrier(resolved)
     problem, attack = problem_of(resolved), resolved.attack or NOBODY
     optimizer, inner = optimizers(resolved)
+    before = resolved.pre_aggregator
     return LearnPlan(
         problem=problem.kind,
         problem_static=_static(problem.static),
@@ -154,6 +161,9 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         compressor_static=_static(resolved.compressor.static),
         feedback=resolved.error_feedback,
         aggregator=resolved.aggregator.kind,
+        aggregator_static=_static(resolved.aggregator.static),
+        pre_aggregator=before.kind if before else "",
+        pre_aggregator_static=_static(before.static) if before else (),
         attack=attack.kind,
         optimizer=optimizer.kind,
         optimizer_static=_static(optimizer.static),
@@ -283,8 +293,9 @@ def learn_knobs(resolved: Resolved) -> LearnKnobs:
     return LearnKnobs(
         problem=_numbers(problem_of(resolved).knobs),
         compressor=_numbers(resolved.compressor.knobs),
-        decay=_f32(1.0),  # type: ignore[arg-type]
+        decay=_f32(resolved.error_decay),  # type: ignore[arg-type]
         aggregator=_numbers(resolved.aggregator.knobs),
+        pre_aggregator=_numbers(resolved.pre_aggregator.knobs if resolved.pre_aggregator else {}),
         attack=_numbers((resolved.attack or NOBODY).knobs),
         optimizer=_numbers(optimizer.knobs),
         inner=_numbers(inner.knobs if inner else {}),

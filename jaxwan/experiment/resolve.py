@@ -174,14 +174,20 @@ def check_aggregator(aggregator: Choice, slots: int, warnings: list[str]) -> Non
         InputError: naming the number of slots it needs.
     """
     member = FAMILIES["aggregator"][aggregator.kind]
-    needed = member.needs(aggregator.knobs)
+    settings = {**aggregator.knobs, **aggregator.static}
+    needed = member.needs(settings)
+    if member.most is not None and slots > member.most:
+        raise InputError(
+            f"{aggregator.kind!r} searches through subsets and takes at most {member.most} "
+            f"contributions per update, not {slots}", "aggregator",
+        )  # fmt: skip
     if slots < needed:
         raise InputError(
             f"{aggregator.kind!r} needs at least {needed} contributions per update and gets "
             f"{slots}; set buffer = {needed} or more, or use sync with {needed} workers",
             "aggregator",
         )
-    if aggregator.kind != "mean" and member.is_mean(aggregator.knobs, slots):
+    if aggregator.kind != "mean" and member.is_mean(settings, slots):
         warnings.append(f"aggregator: {aggregator.kind} of {slots} equals the mean")
 
 
@@ -219,11 +225,12 @@ def optimizer_of(own: Any, strategy: Choice, scenario: Scenario) -> Choice:
     return as_choice(own, FAMILIES["optimizer"])
 
 
-def memory_of(compressor: Any, warnings: list[str]) -> bool:
-    """Tell whether errors are fed back; warn where that may diverge."""
+def memory_of(compressor: Any, warnings: list[str]) -> str:
+    """Return how errors are fed back ("" for not at all); warn where that may diverge."""
     member = FAMILIES["compressor"][compressor.kind]
-    stated: bool | None = compressor.error_feedback
-    memory: bool = member.feedback if stated is None else stated
+    stated: bool | str | None = compressor.error_feedback
+    chosen = member.feedback if stated is None else stated
+    memory = "plain" if chosen is True else chosen or ""
     if memory and not member.contractive:
         warnings.append(f"compressor: {compressor.kind} may send more than it got, so its error "
                         "memory may grow without bound; set error_feedback = false")  # fmt: skip
@@ -269,7 +276,8 @@ def resolve_and_warn(
     buffer = buffer_of(experiment, challenge, len(workers), barrier, warnings)
     slots = surely_there(chosen["strategy"], len(workers)) if barrier else buffer
     check_aggregator(chosen["aggregator"], slots, warnings)
-    memory = memory_of(picked(experiment, challenge, "compressor"), warnings)
+    compressor = picked(experiment, challenge, "compressor")
+    memory, before = memory_of(compressor, warnings), experiment.pre_aggregator
     own = experiment.optimizer
     exchange = as_choice(experiment.exchange or EXCHANGE_MODELS["star"](), FAMILIES["exchange"])
     resolved = Resolved(
@@ -281,6 +289,10 @@ def resolve_and_warn(
         criteria=challenge.limits,
         buffer=buffer,
         error_feedback=memory,
+        error_decay=compressor.error_decay,
+        pre_aggregator=None if before is None or before.kind == "none" else as_choice(
+            before, FAMILIES["pre_aggregator"]
+        ),
         attack=attack_of(experiment, workers, warnings),
         optimizer=optimizer_of(own, chosen["strategy"], scenario),
         transport=experiment.link.transport,

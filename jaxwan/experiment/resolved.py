@@ -146,7 +146,8 @@ class Resolved:
     strategy: Choice
     buffer: int  # contributions per server update in event protocols
     compressor: Choice
-    error_feedback: bool
+    error_feedback: str  # "", "plain" or "ef21"
+    error_decay: float
     aggregator: Choice
     attack: Choice | None  # None where nobody attacks
     optimizer: Choice
@@ -163,6 +164,7 @@ class Resolved:
     eval_points: int
     target_loss: float | None
     exchange: Choice = field(default_factory=lambda: Choice("star"))
+    pre_aggregator: Choice | None = None
     weather: Weather | None = None
     peers: tuple[tuple[float, float], ...] = ()  # (one-way delay, bit/s) of each worker's exchange
     labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

@@ -14,6 +14,7 @@ from jaxwan.experiment.choices import (
     COMPRESSOR,
     EXCHANGE,
     OPTIMIZER,
+    PRE_AGGREGATOR,
     STRATEGY,
     TRANSPORT_NAMES,
     Count,
@@ -149,6 +150,7 @@ class Experiment(Settings):
     strategy: Annotated[Any, STRATEGY] = None
     compressor: Annotated[Any, COMPRESSOR] = None
     aggregator: Annotated[Any, AGGREGATOR] = None
+    pre_aggregator: Annotated[Any, PRE_AGGREGATOR] = None
     attack: Annotated[Any, ATTACK] = None
     exchange: Annotated[Any, EXCHANGE] = None
     optimizer: Annotated[Any, OPTIMIZER] = None

@@ -13,28 +13,38 @@ from jaxwan.core.families import Knob, Static
 from jaxwan.core.numerics import masked_mean
 
 Knobs = Mapping[str, Any]
+Aggregate = Callable[[jax.Array], jax.Array]
 
 
 class Attack(NamedTuple):
     """An attack and its facts.
 
-    `corrupt(knobs, key, updates [slot, dim], attacker [slot], weights [slot]) -> updates` changes
-    the rows where the bool mask `attacker` is set and keeps the others bit by bit. A slot of
-    weight 0 is absent. `random`: the attack draws from its key. An omniscient attack looks at the
-    present honest updates; where there are none, at the attackers' own honest ones.
+    `corrupt(knobs, key, updates [slot, dim], attacker [slot], weights [slot], aggregate) ->
+    updates` changes the rows where the bool mask `attacker` is set and keeps the others bit by bit.
+    A slot of weight 0 is absent. `aggregate(updates) -> [dim]` is what the server will do with
+    them, for attacks that search against it (`adaptive`). `random`: the attack draws from its key.
+    An omniscient attack looks at the present honest updates; where there are none, at the
+    attackers' own honest ones. `poison_batch(label, classes) -> label` is what attackers do to
+    their data, None where they leave it alone. `finite`: finite updates stay finite.
     """
 
     summary: str
     paper: str
     knobs: dict[str, Knob]
     static: dict[str, Static]
-    corrupt: Callable[[Knobs, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-    random: bool
+    corrupt: Callable[
+        [Knobs, jax.Array, jax.Array, jax.Array, jax.Array, Aggregate | None], jax.Array
+    ]
+    random: bool = False
+    adaptive: bool = False
+    finite: bool = True
+    poison_batch: Callable[[jax.Array, int], jax.Array] | None = None
 
 
 def sign_flip(
-    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
-) -> jax.Array:
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
+    aggregate: Aggregate | None = None,
+) -> jax.Array:  # fmt: skip
     """Send −scale times the own update (Li et al. 2019)."""
     return jnp.where(attacker[:, None], -knobs["scale"] * updates, updates)
 
@@ -47,8 +57,9 @@ def _root_mean_square(updates: jax.Array) -> jax.Array:
 
 
 def gaussian(
-    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
-) -> jax.Array:
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
+    aggregate: Aggregate | None = None,
+) -> jax.Array:  # fmt: skip
     """Send normal noise of scale² times the mean square of the update it replaces.
 
     Blanchard et al. 2017, section 5, made relative: the attacker's own honest update sets the
@@ -91,8 +102,9 @@ def little_z(attacker: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def little_is_enough(
-    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
-) -> jax.Array:
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
+    aggregate: Aggregate | None = None,
+) -> jax.Array:  # fmt: skip
     """Send mean − z·std of the honest updates, coordinate by coordinate (Baruch et al. 2019).
 
     z = 0, or none at all, stands for the paper's z_max (`little_z`).
@@ -104,8 +116,9 @@ def little_is_enough(
 
 
 def inner_product(
-    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array
-) -> jax.Array:
+    knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
+    aggregate: Aggregate | None = None,
+) -> jax.Array:  # fmt: skip
     """Send −tau times the mean of the honest updates (Xie et al. 2020, equation 2)."""
     mean = masked_mean(updates, _observed(attacker, weights))
     return jnp.where(attacker[:, None], -knobs["tau"] * mean[None], updates)
@@ -118,7 +131,6 @@ ATTACKS: dict[str, Attack] = {
         knobs={"scale": Knob(1.0, 0.0, 1e6, "size of the flipped update")},
         static={},
         corrupt=sign_flip,
-        random=False,
     ),
     "gaussian": Attack(
         summary="Send noise of scale times the root mean square of the own update.",
@@ -134,7 +146,6 @@ ATTACKS: dict[str, Attack] = {
         knobs={"z": Knob(0.0, 0.0, 1e3, "standard deviations; 0 = as many as go unnoticed")},
         static={},
         corrupt=little_is_enough,
-        random=False,
     ),
     "ipm": Attack(
         summary="Send the honest mean with its sign turned, times tau.",
@@ -142,6 +153,5 @@ ATTACKS: dict[str, Attack] = {
         knobs={"tau": Knob(0.5, 0.0, 1e6, "size of the turned mean")},
         static={},
         corrupt=inner_product,
-        random=False,
     ),
 }

@@ -16,9 +16,9 @@ import optax  # type: ignore[import-untyped]
 from jaxwan.core import keys
 from jaxwan.core.pytrees import replace, row
 from jaxwan.core.tick import Tick
-from jaxwan.learning.aggregators import AGGREGATORS
+from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS
 from jaxwan.learning.attacks import ATTACKS
-from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.compressors import COMPRESSORS, Form
 from jaxwan.learning.feedback import compress_with_memory, init_memory
 from jaxwan.learning.optimizers import make
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
@@ -39,6 +39,7 @@ class Model(NamedTuple):
 
     params: jax.Array  # [dim]
     optimizer: Any
+    aggregator: Any  # what the aggregator remembers
     fetched: Any  # [worker, dim]; the model each worker holds; () under a barrier
     memory: Memory  # [worker, ...]
 
@@ -66,7 +67,13 @@ def blank(plan: LearnPlan, knobs: LearnKnobs, params: jax.Array) -> Memory:
     """Return the memory of a worker that has just come."""
     inner = _inner(plan, knobs).init(params) if plan.inner else ()
     compressor = COMPRESSORS[plan.compressor]
-    return Memory(init_memory(compressor, plan.feedback, params.shape[0]), inner)
+    return Memory(init_memory(compressor, plan.feedback, form_of(plan)), inner)
+
+
+def form_of(plan: LearnPlan) -> Form:
+    """Return what the compressor knows of its updates."""
+    layout = PROBLEMS[plan.problem].layout(dict(plan.problem_static))
+    return Form(layout, dict(plan.compressor_static))
 
 
 def _inner(plan: LearnPlan, knobs: LearnKnobs) -> optax.GradientTransformation:
@@ -94,6 +101,7 @@ def begin(plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array) -> Mod
     return Model(
         params=params,
         optimizer=optimizer.init(params),
+        aggregator=_aggregator_memory(plan, params.shape[0]),
         fetched=jnp.broadcast_to(params, repeat + params.shape) if plan.stale else (),
         memory=jax.tree.map(
             lambda x: jnp.broadcast_to(x, repeat + jnp.shape(x)), blank(plan, knobs, params)
@@ -153,8 +161,8 @@ def contribute(
     before = _select(tick.fresh, blank(plan, knobs, params), before)
     update, inner = work(plan, knobs, task, params, before.inner, slot)
     sent, rest = compress_with_memory(
-        compressor, plan.feedback, knobs.decay, knobs.compressor, before.compressor,
-        keys.typed(slot.noise), update,
+        compressor, plan.feedback, form_of(plan), knobs.decay, knobs.compressor,
+        before.compressor, keys.typed(slot.noise), update,
     )  # fmt: skip
     after = _select(tick.weight > 0, Memory(rest, inner), before)
     return sent, model._replace(memory=_write(model.memory, tick.worker, after))
@@ -169,23 +177,54 @@ def _fetch(plan: LearnPlan, model: Model, slot: Tick) -> Model:
     return model._replace(fetched=_write(model.fetched, slot.worker, new))
 
 
+def _aggregator_memory(plan: LearnPlan, dim: int) -> Any:
+    return AGGREGATORS[plan.aggregator].init(dict(plan.aggregator_static), dim)
+
+
+def _tick_key(key: jax.Array, purpose: str, tick: Tick) -> jax.Array:
+    """Return a key for a purpose by first slot and sum of cycles: never twice in a run."""
+    first = keys.address(keys.stream(key, purpose), tick.worker[0], tick.cycle[0])
+    return keys.typed(keys.address(first, jnp.sum(tick.cycle)))
+
+
+def aggregate(
+    plan: LearnPlan, knobs: LearnKnobs, key: jax.Array, model: Model, tick: Tick, updates: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Attack the updates `[slot, dim]` and make one of them; also the aggregator's new memory."""
+    rule = AGGREGATORS[plan.aggregator]
+    weights = rule.weigh(knobs.aggregator, tick.weight, tick.base_age, tick.steps)
+
+    def defend(updates: jax.Array) -> tuple[jax.Array, Any]:
+        kept = weights
+        if plan.pre_aggregator:
+            before = PRE_AGGREGATORS[plan.pre_aggregator]
+            updates, kept = before.apply(
+                dict(plan.pre_aggregator_static), knobs.pre_aggregator,
+                _tick_key(key, "pre_aggregator", tick), updates, weights,
+            )  # fmt: skip
+        static, luck = dict(plan.aggregator_static), _tick_key(key, "aggregator", tick)
+        return rule.apply(static, knobs.aggregator, model.aggregator, luck, updates, kept)
+
+    if plan.attack:
+        attack_key = _tick_key(key, "attack", tick)
+        updates = ATTACKS[plan.attack].corrupt(
+            knobs.attack, attack_key, updates, tick.attacker, tick.weight, lambda x: defend(x)[0]
+        )
+    return defend(updates)
+
+
 def merge(
     plan: LearnPlan, knobs: LearnKnobs, key: jax.Array, model: Model, tick: Tick, updates: jax.Array
 ) -> Model:
     """Aggregate the updates `[slot, dim]` and take one optimizer step; nobody present, none."""
-    if plan.attack:
-        stream = keys.stream(key, "attack")  # first slot and sum of cycles: never twice in a run
-        first = keys.address(stream, tick.worker[0], tick.cycle[0])
-        attack_key = keys.typed(keys.address(first, jnp.sum(tick.cycle)))
-        attack = ATTACKS[plan.attack]
-        updates = attack.corrupt(knobs.attack, attack_key, updates, tick.attacker, tick.weight)
-    mean = AGGREGATORS[plan.aggregator].apply(knobs.aggregator, updates, tick.weight)
+    mean, memory = aggregate(plan, knobs, key, model, tick, updates)
     optimizer = make(plan.optimizer, knobs.optimizer, dict(plan.optimizer_static))
     step, state = optimizer.update(mean, model.optimizer, model.params)
     anyone = jnp.any(tick.weight > 0)
     return model._replace(
         params=jnp.where(anyone, model.params + step, model.params),
         optimizer=_select(anyone, state, model.optimizer),
+        aggregator=_select(anyone, memory, model.aggregator),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ class LearnPlan:
     problem_static: Statics
     compressor: str
     compressor_static: Statics
-    feedback: bool  # error feedback around the compressor
+    feedback: str  # error feedback around the compressor: one of FEEDBACKS
     aggregator: str
     attack: str  # "" where nobody attacks
     optimizer: str
@@ -31,6 +32,9 @@ class LearnPlan:
     slots: int
     stale: bool  # workers keep the model they fetched (event protocols)
     eval_points: int
+    aggregator_static: Statics = ()
+    pre_aggregator: str = ""  # "" for none
+    pre_aggregator_static: Statics = ()
 
 
 @pytree
@@ -46,3 +50,4 @@ class LearnKnobs:
     inner: dict[str, jax.Array]
     workers: jax.Array  # int32; slots beyond are padding
     ticks: jax.Array  # int32; ticks of this run
+    pre_aggregator: dict[str, jax.Array] = field(default_factory=dict)

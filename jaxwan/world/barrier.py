@@ -274,6 +274,7 @@ def tick(
         cycle=state.cycle,
         base_age=jnp.zeros(n, jnp.int32),
         weight=(round_.delivered & live).astype(jnp.float32),
+        steps=jnp.broadcast_to(knobs.local_steps, (n,)),
         attacker=knobs.attacker & attacking(knobs, walked.end),
         fresh=fresh & live,
         fetched=takes_part & live,

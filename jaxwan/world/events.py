@@ -297,6 +297,7 @@ def _slot(world: World, end: _End) -> Tick:
         cycle=end.done.cycle,
         base_age=end.age,
         weight=end.accepted.astype(jnp.float32),
+        steps=world.knobs.local_steps,
         attacker=row(world.knobs.attacker, end.worker) & real & attacking(world.knobs, end.at),
         fresh=end.done.wiped & real & ~woken,
         fetched=real,

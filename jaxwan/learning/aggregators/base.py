@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,27 +11,80 @@ import jax
 from jaxwan.core.families import Knob, Static
 
 Knobs = Mapping[str, Any]
+Statics = Mapping[str, Any]
+
+
+def no_memory(static: Statics, dim: int) -> tuple[()]:
+    """Return the memory of an aggregator that keeps none."""
+    return ()
+
+
+def weigh_by_presence(
+    knobs: Knobs, weights: jax.Array, age: jax.Array, tokens: jax.Array
+) -> jax.Array:
+    """Return the weights as they are."""
+    return weights
 
 
 class Aggregator(NamedTuple):
     """An aggregator and its facts.
 
-    `apply(knobs, updates [slot, dim], weights [slot]) -> [dim]` is pure JAX; a slot of weight 0 is
-    absent, and nobody present gives zeros. On the host, with plain numbers: `needs(knobs)` is the
-    least number of slots it is meant for, and `is_mean(knobs, slots)` says whether it equals the
-    unweighted mean of that many; `against(attackers, slots)` returns the knobs to set against so
-    many attackers.
+    `init(static, dim) -> memory` and `apply(static, knobs, memory, key, updates [slot, dim],
+    weights [slot]) -> (update [dim], memory)` are pure JAX; a slot of weight 0 is absent, and
+    nobody present gives zeros. `weigh(knobs, weights, age, tokens)` turns how stale each update is
+    and how many steps went into it (both `[slot]`) into the weights that `apply` gets. On the host,
+    with plain numbers, knobs and static arguments together: `needs(settings)` is the least number
+    of slots it is meant for, and `is_mean(settings, slots)` says whether it equals the unweighted
+    mean of that many; `against(attackers, slots)` returns the settings against so many attackers.
+    `robust`: two attackers of seven cannot pull it arbitrarily far. `most`: the largest number of
+    slots, where there is one.
     """
 
     summary: str
     paper: str
     knobs: dict[str, Knob]
     static: dict[str, Static]
-    apply: Callable[[Knobs, jax.Array, jax.Array], jax.Array]
+    apply: Callable[[Statics, Knobs, Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
     needs: Callable[[Knobs], int]
     is_mean: Callable[[Knobs, int], bool]
-    against: Callable[[int, int], dict[str, float]]
+    against: Callable[[int, int], dict[str, Any]]
     robust: bool
+    init: Callable[[Statics, int], Any] = no_memory
+    weigh: Callable[[Knobs, jax.Array, jax.Array, jax.Array], jax.Array] = weigh_by_presence
+    most: int | None = None
+
+
+class PreAggregator(NamedTuple):
+    """What is done to the updates before they are aggregated, and its facts.
+
+    `apply(static, knobs, key, updates [slot, dim], weights [slot]) -> (updates, weights)` is pure
+    JAX and keeps the shapes. `random`: it draws from its key.
+    """
+
+    summary: str
+    paper: str
+    knobs: dict[str, Knob]
+    static: dict[str, Static]
+    apply: Callable[
+        [Statics, Knobs, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]
+    ]
+    against: Callable[[int, int], dict[str, Any]]
+    random: bool = False
+
+
+def stateless(
+    rule: Callable[[Knobs, jax.Array, jax.Array], jax.Array],
+) -> Callable[[Statics, Knobs, Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    """Return the `apply` of a rule `(knobs, updates, weights) -> update` without memory or luck."""
+
+    @functools.wraps(rule)
+    def apply(
+        static: Statics, knobs: Knobs, memory: Any, key: jax.Array, updates: jax.Array,
+        weights: jax.Array,
+    ) -> tuple[jax.Array, Any]:  # fmt: skip
+        return rule(knobs, updates, weights), memory
+
+    return apply
 
 
 def needs_three(knobs: Knobs) -> int:
@@ -43,6 +97,6 @@ def mean_up_to_two(knobs: Knobs, slots: int) -> bool:
     return slots <= 2
 
 
-def as_it_is(attackers: int, slots: int) -> dict[str, float]:
+def as_it_is(attackers: int, slots: int) -> dict[str, Any]:
     """Return no knobs: there is nothing to set."""
     return {}

@@ -16,6 +16,7 @@ from jaxwan.learning.aggregators.base import (
     as_it_is,
     mean_up_to_two,
     needs_three,
+    stateless,
 )
 
 TRIM_SLACK = np.float32(1e-4)
@@ -106,7 +107,7 @@ COORDINATE: dict[str, Aggregator] = {
         paper="McMahan et al. 2017",
         knobs={},
         static={},
-        apply=average,
+        apply=stateless(average),
         needs=needs_one,
         is_mean=always_mean,
         against=as_it_is,
@@ -117,7 +118,7 @@ COORDINATE: dict[str, Aggregator] = {
         paper="Yin et al. 2018",
         knobs={},
         static={},
-        apply=median,
+        apply=stateless(median),
         needs=needs_three,
         is_mean=mean_up_to_two,
         against=as_it_is,
@@ -128,7 +129,7 @@ COORDINATE: dict[str, Aggregator] = {
         paper="Yin et al. 2018",
         knobs={"trim_ratio": Knob(0.1, 0.0, 0.4999, "fraction dropped on each side")},
         static={},
-        apply=trimmed_mean,
+        apply=stateless(trimmed_mean),
         needs=trim_needs,
         is_mean=trims_nothing,
         against=trim_against,

@@ -20,6 +20,7 @@ from jaxwan.learning.aggregators.base import (
     as_it_is,
     mean_up_to_two,
     needs_three,
+    stateless,
 )
 from jaxwan.learning.aggregators.coordinate import median
 
@@ -150,7 +151,7 @@ DISTANCE: dict[str, Aggregator] = {
         paper="Blanchard et al. 2017",
         knobs={"f": TOLERATED},
         static={},
-        apply=krum,
+        apply=stateless(krum),
         needs=krum_needs,
         is_mean=alone,
         against=tolerate,
@@ -161,7 +162,7 @@ DISTANCE: dict[str, Aggregator] = {
         paper="Blanchard et al. 2017",
         knobs={"f": TOLERATED, "m": Knob(0, 0, 1000, "updates averaged; 0 = all but f")},
         static={},
-        apply=multi_krum,
+        apply=stateless(multi_krum),
         needs=krum_needs,
         is_mean=takes_all,
         against=tolerate,
@@ -172,7 +173,7 @@ DISTANCE: dict[str, Aggregator] = {
         paper="Pillutla et al. 2022",
         knobs={"nu": Knob(1e-6, 0.0, 1.0, "least distance counted", open_low=True)},
         static={},
-        apply=geometric_median,
+        apply=stateless(geometric_median),
         needs=needs_three,
         is_mean=mean_up_to_two,
         against=as_it_is,

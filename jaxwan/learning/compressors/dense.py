@@ -11,10 +11,9 @@ from jax import lax
 
 from jaxwan.learning.compressors.base import (
     Compressor,
+    Form,
     Knobs,
-    Layout,
     Wire,
-    dim_of,
     no_memory,
 )
 
@@ -23,51 +22,53 @@ BF16_MAX = 255 * 2.0**120
 SCALE_BITS = ~0xFF
 
 
-def send_all(knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array) -> tuple[jax.Array, Any]:
+def send_all(
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+) -> tuple[jax.Array, Any]:
     """Send the update as it is."""
     return update, memory
 
 
-def float32_wire(knobs: Knobs, layout: Layout) -> Wire:
+def float32_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge 32 bits an entry."""
-    return Wire(dim_of(layout), 32.0, 0)
+    return Wire(form.dim, 32.0, 0)
 
 
-def pack_float32(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_float32(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode little-endian float32."""
     return sent.astype("<f4").tobytes()
 
 
-def unpack_float32(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_float32(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode little-endian float32."""
-    return np.frombuffer(blob, "<f4", dim).astype(np.float32)
+    return np.frombuffer(blob, "<f4", form.dim).astype(np.float32)
 
 
 def round_to_half(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Round to float16, saturating at ±65504 (Micikevicius et al. 2018)."""
     half = jnp.clip(update, -FP16_MAX, FP16_MAX).astype(jnp.float16)
     return half.astype(update.dtype), memory
 
 
-def half_wire(knobs: Knobs, layout: Layout) -> Wire:
+def half_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge 16 bits an entry."""
-    return Wire(dim_of(layout), 16.0, 0)
+    return Wire(form.dim, 16.0, 0)
 
 
-def pack_float16(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_float16(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode little-endian float16."""
     return sent.astype("<f2").tobytes()
 
 
-def unpack_float16(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_float16(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode little-endian float16."""
-    return np.frombuffer(blob, "<f2", dim).astype(np.float32)
+    return np.frombuffer(blob, "<f2", form.dim).astype(np.float32)
 
 
 def round_to_bfloat(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Round to bfloat16: 8 bits of exponent and 7 of fraction, ties to even (Kalamkar et al. 2019).
 
@@ -77,18 +78,18 @@ def round_to_bfloat(
     return lax.reduce_precision(clipped, exponent_bits=8, mantissa_bits=7), memory
 
 
-def pack_bfloat16(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_bfloat16(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode the upper 16 bits of each float32, little-endian."""
     return (sent.view(np.uint32) >> 16).astype("<u2").tobytes()
 
 
-def unpack_bfloat16(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_bfloat16(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode the upper 16 bits of each float32."""
-    return (np.frombuffer(blob, "<u2", dim).astype(np.uint32) << 16).view(np.float32)
+    return (np.frombuffer(blob, "<u2", form.dim).astype(np.uint32) << 16).view(np.float32)
 
 
 def round_to_int8(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Round to the nearest of 255 levels spaced by the largest magnitude / 127.
 
@@ -101,26 +102,26 @@ def round_to_int8(
     return jnp.round(update / jnp.where(scale > 0, scale, 1)) * scale, memory
 
 
-def int8_wire(knobs: Knobs, layout: Layout) -> Wire:
+def int8_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge 8 bits an entry and one float32 scale."""
-    return Wire(dim_of(layout), 8.0, 32)
+    return Wire(form.dim, 8.0, 32)
 
 
-def pack_int8(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_int8(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode the spacing as float32, then one signed byte an entry."""
     scale = np.float32(np.max(np.abs(sent))) / np.float32(127)
     level = np.rint(sent / (scale if scale > 0 else np.float32(1)))
     return scale.astype("<f4").tobytes() + level.astype(np.int8).tobytes()
 
 
-def unpack_int8(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_int8(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode the spacing and the signed bytes."""
     scale = np.frombuffer(blob, "<f4", 1)[0]
-    return np.frombuffer(blob, np.int8, dim, offset=4).astype(np.float32) * scale
+    return np.frombuffer(blob, np.int8, form.dim, offset=4).astype(np.float32) * scale
 
 
 def scaled_sign(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Send ±mean|update| by the sign of each entry; zero counts as positive.
 
@@ -130,21 +131,21 @@ def scaled_sign(
     return jnp.where(update >= 0, scale, -scale), memory
 
 
-def sign_wire(knobs: Knobs, layout: Layout) -> Wire:
+def sign_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge 1 bit an entry and one float32 scale."""
-    return Wire(dim_of(layout), 1.0, 32)
+    return Wire(form.dim, 1.0, 32)
 
 
-def pack_sign(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_sign(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode the scale as float32, then one bit an entry."""
     scale = np.abs(sent[:1]).astype("<f4")
     return scale.tobytes() + np.packbits(sent >= 0).tobytes()
 
 
-def unpack_sign(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_sign(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode the scale and the bits."""
     scale = np.frombuffer(blob, "<f4", 1).astype(np.float32)
-    positive = np.unpackbits(np.frombuffer(blob, np.uint8, offset=4), count=dim).astype(bool)
+    positive = np.unpackbits(np.frombuffer(blob, np.uint8, offset=4), count=form.dim).astype(bool)
     return np.where(positive, scale, -scale)
 
 
@@ -161,8 +162,8 @@ DENSE: dict[str, Compressor] = {
         unpack=unpack_float32,
         unbiased=True,
         contractive=True,
+        keeps_zero=True,
         sums=True,
-        feedback=False,
     ),
     "fp16": Compressor(
         summary="Send every entry as float16, saturating at ±65504.",
@@ -176,8 +177,8 @@ DENSE: dict[str, Compressor] = {
         unpack=unpack_float16,
         unbiased=False,
         contractive=False,
+        keeps_zero=True,
         sums=True,
-        feedback=False,
     ),
     "bf16": Compressor(
         summary="Send every entry as bfloat16, with the range of float32 and 8 significant bits.",
@@ -191,8 +192,8 @@ DENSE: dict[str, Compressor] = {
         unpack=unpack_bfloat16,
         unbiased=False,
         contractive=True,
+        keeps_zero=True,
         sums=True,
-        feedback=False,
     ),
     "int8": Compressor(
         summary="Send every entry as one of 255 levels of the largest magnitude.",
@@ -206,8 +207,7 @@ DENSE: dict[str, Compressor] = {
         unpack=unpack_int8,
         unbiased=False,
         contractive=True,
-        sums=False,
-        feedback=False,
+        keeps_zero=True,
     ),
     "sign": Compressor(
         summary="Send the sign of every entry and the mean magnitude.",
@@ -221,7 +221,6 @@ DENSE: dict[str, Compressor] = {
         unpack=unpack_sign,
         unbiased=False,
         contractive=True,
-        sums=False,
         feedback=True,
     ),
 }

@@ -14,10 +14,9 @@ from jaxwan.core.families import Knob
 from jaxwan.core.numerics import keep_largest_mask, random_mask
 from jaxwan.learning.compressors.base import (
     Compressor,
+    Form,
     Knobs,
-    Layout,
     Wire,
-    dim_of,
     no_memory,
 )
 
@@ -34,23 +33,23 @@ def topk_count(ratio: Any, dim: int) -> Any:
 
 
 def keep_largest(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Keep the k largest magnitudes, ties by lowest index (Aji and Heafield 2017)."""
     count = topk_count(knobs["ratio"], update.shape[0])
     return jnp.where(keep_largest_mask(jnp.abs(update), count), update, 0), memory
 
 
-def sparse_wire(knobs: Knobs, layout: Layout) -> Wire:
+def sparse_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge k float32 values and the cheaper of k 32-bit indices and one bit an entry."""
-    dim = dim_of(layout)
+    dim = form.dim
     count = topk_count(float(knobs["ratio"]), dim)
     return Wire(count, 32.0, min(32 * count, dim))
 
 
-def pack_sparse(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_sparse(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode the k kept values after their indices, or after a bitmap where that is shorter."""
-    dim = sent.shape[0]
+    dim = form.dim
     count = topk_count(float(knobs["ratio"]), dim)
     kept = np.sort(np.argsort(-np.abs(sent), kind="stable")[:count])
     values = sent[kept].astype("<f4").tobytes()
@@ -61,14 +60,15 @@ def pack_sparse(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     return np.packbits(bitmap).tobytes() + values
 
 
-def unpack_sparse(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_sparse(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Decode the kept values into a dense [dim]."""
+    dim = form.dim
     count = topk_count(float(knobs["ratio"]), dim)
     if 32 * count <= dim:
         kept = np.frombuffer(blob, "<u4", count).astype(np.int64)
     else:
         bitmap = np.frombuffer(blob, np.uint8, -(-dim // 8))
-        kept = np.flatnonzero(np.unpackbits(bitmap, count=dim))
+        kept = np.flatnonzero(np.unpackbits(bitmap, count=form.dim))
     dense = np.zeros(dim, np.float32)
     dense[kept] = np.frombuffer(blob, "<f4", count, offset=len(blob) - 4 * count)
     return dense
@@ -80,7 +80,7 @@ def random_seed(key: jax.Array) -> jax.Array:
 
 
 def keep_random(
-    knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
+    form: Form, knobs: Knobs, memory: Any, key: jax.Array, update: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Keep k entries chosen at random, times d/k (Wangni et al. 2018; Stich et al. 2018).
 
@@ -92,9 +92,9 @@ def keep_random(
     return jnp.where(kept, update * (dim / count), 0), memory
 
 
-def seeded_wire(knobs: Knobs, layout: Layout) -> Wire:
+def seeded_wire(form: Form, knobs: Knobs) -> Wire:
     """Charge k float32 values and the 32-bit seed that tells which they are."""
-    return Wire(topk_count(float(knobs["ratio"]), dim_of(layout)), 32.0, 32)
+    return Wire(topk_count(float(knobs["ratio"]), form.dim), 32.0, 32)
 
 
 @lru_cache(maxsize=4)
@@ -109,17 +109,17 @@ def _chosen(seed: int, knobs: Knobs, dim: int) -> np.ndarray:
     return np.sort(rank[: topk_count(float(knobs["ratio"]), dim)])
 
 
-def pack_seeded(knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
+def pack_seeded(form: Form, knobs: Knobs, key: jax.Array, sent: np.ndarray) -> bytes:
     """Encode the seed, then the k values in order of their positions."""
     seed = np.asarray(random_seed(key))
-    return seed.astype("<u4").tobytes() + sent[_chosen(int(seed), knobs, len(sent))].tobytes()
+    return seed.astype("<u4").tobytes() + sent[_chosen(int(seed), knobs, form.dim)].tobytes()
 
 
-def unpack_seeded(knobs: Knobs, blob: bytes, dim: int) -> np.ndarray:
+def unpack_seeded(form: Form, knobs: Knobs, blob: bytes) -> np.ndarray:
     """Draw the positions again from the seed, and fill the values in."""
-    dense = np.zeros(dim, np.float32)
+    dense = np.zeros(form.dim, np.float32)
     seed = int(np.frombuffer(blob, "<u4", 1)[0])
-    dense[_chosen(seed, knobs, dim)] = np.frombuffer(blob, "<f4", offset=4)
+    dense[_chosen(seed, knobs, form.dim)] = np.frombuffer(blob, "<f4", offset=4)
     return dense
 
 
@@ -136,7 +136,7 @@ SPARSE: dict[str, Compressor] = {
         unpack=unpack_sparse,
         unbiased=False,
         contractive=True,
-        sums=False,
+        sparse=True,
         feedback=True,
     ),
     "randk": Compressor(
@@ -151,7 +151,6 @@ SPARSE: dict[str, Compressor] = {
         unpack=unpack_seeded,
         unbiased=True,
         contractive=False,
-        sums=False,
-        feedback=False,
+        sparse=True,
     ),
 }
