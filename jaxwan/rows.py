@@ -19,12 +19,13 @@ from jaxwan.experiment.lower import (
     config_id,
     is_barrier,
     local_steps,
+    own_steps,
     run_id,
     sizes,
 )
 from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
 from jaxwan.experiment.resolved import Resolved, Worker
-from jaxwan.experiment.rounds import fragments, steps_between
+from jaxwan.experiment.rounds import fragments
 from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
 
@@ -90,13 +91,15 @@ def _swept(facts: list[Facts]) -> dict[str, Any]:
 
 def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
     total, time_s = out.outcome.totals, _seconds(out.outcome.now)
-    batch = np.array(
-        [f.resolved.scenario.batch * steps_between(f.resolved) for f in facts], np.float64
-    )
+    batch = np.array([f.resolved.scenario.batch for f in facts], np.float64)
+    steps = np.zeros(total.contributions.shape)
+    for run, f in enumerate(facts):
+        steps[run, : len(f.resolved.workers)] = own_steps(f.resolved)
+    usual = np.array([np.mean(own_steps(f.resolved)) for f in facts])
     barrier = np.array([is_barrier(f.resolved) for f in facts])
     ticks = np.array([budget(f.resolved).ticks for f in facts])
-    samples_per_s = _ratio(total.accepted * batch, time_s, 0.0)
-    free = _ratio(out.free_accepted * batch, _seconds(out.free_now))
+    samples_per_s = _ratio(np.sum(total.contributions * steps, axis=1) * batch, time_s, 0.0)
+    free = _ratio(out.free_accepted * batch * usual, _seconds(out.free_now))
     return {
         "steps": out.outcome.version,
         "rounds": np.where(barrier & (out.outcome.status == 0), ticks, out.outcome.version),
@@ -123,7 +126,8 @@ def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
     sent = np.round(_seconds(total.payloads) * update)
     peers = np.array([bool(f.resolved.peers) for f in facts])
     whole = update * np.array([fragments(f.resolved) for f in facts])
-    fetched = total.dense_fetches * dense + total.missed_updates * update
+    fetch = np.array([f.sizes.fetch_bytes for f in facts], np.int64)
+    fetched = total.dense_fetches * dense + total.missed_updates * fetch
     return {
         "bytes_sent": sent,
         "bytes_received": fetched + np.where(peers, sent, 0.0),

@@ -129,7 +129,7 @@ def test_jit_equals_eager():
     plan, knobs = quadratic(
         workers=2, slots=1, stale=True, ticks=3, lr=0.1, dim=8, points=1, noise=0.5
     )
-    plan = LearnPlan(**{**vars(plan), "compressor": "int8", "feedback": True})
+    plan = LearnPlan(**{**vars(plan), "compressor": "int8", "feedback": "plain"})
     compiled = train(plan, knobs, round_robin(3, 2))
     with jax.disable_jit():
         assert np.allclose(compiled, train(plan, knobs, round_robin(3, 2)), rtol=1e-5)
@@ -145,13 +145,13 @@ def test_learner_agrees_with_a_plain_numpy_twin():
     fresh[3, 0] = True
     ticks = Tick(
         worker=worker[None], cycle=cycle[None], base_age=np.zeros((1, 5, 2), np.int32),
-        weight=weight[None], attacker=np.zeros((1, 5, 2), bool), fresh=fresh[None],
-        fetched=np.ones((1, 5, 2), bool),
+        weight=weight[None], steps=np.ones((1, 5, 2), np.float32), fresh=fresh[None],
+        attacker=np.zeros((1, 5, 2), bool), fetched=np.ones((1, 5, 2), bool),
     )  # fmt: skip
     plan, knobs = quadratic(
         workers=3, slots=2, stale=True, ticks=5, lr=lr, dim=dim, points=1, noise=0.5
     )
-    plan = LearnPlan(**{**vars(plan), "compressor": "topk", "feedback": True})
+    plan = LearnPlan(**{**vars(plan), "compressor": "topk", "feedback": "plain"})
     knobs = LearnKnobs(**{**vars(knobs), "compressor": scalars(ratio=ratio)})
     loss = train(plan, knobs, ticks, seed=3)[-1]
 

@@ -108,7 +108,7 @@ def test_a_vmapped_row_is_a_single_run_and_jit_is_eager(kind: str) -> None:
     workers = jnp.arange(3)
 
     def both(params: jax.Array, key: jax.Array, worker: jax.Array) -> Any:
-        slope = problem.gradient(static, knobs, task, params, key, worker)
+        slope = problem.gradient(static, knobs, task, params, key, worker, None)
         return slope, problem.evaluate(static, knobs, task, params)
 
     wide = jax.jit(jax.vmap(both))(params, data, workers)
@@ -139,7 +139,8 @@ def batch_loss(kind: str, params: jax.Array, key: jax.Array) -> jax.Array:
 def test_the_gradient_is_the_slope_of_the_loss(kind: str) -> None:
     problem, static, task, knobs = small(kind)
     params, key, reach = start(kind, 3), keys.run_key(9), 2e-3
-    slope = jax.jit(lambda p: problem.gradient(static, knobs, task, p, key, jnp.int32(0)))(params)
+    give = jax.jit(lambda p: problem.gradient(static, knobs, task, p, key, jnp.int32(0), None))
+    slope = give(params)
     loss = jax.jit(lambda p: batch_loss(kind, p, key))
     draws = np.random.default_rng(0).normal(size=(2, params.shape[0])).astype(np.float32)
     for ahead in (np.asarray(slope), slope + 0.3 * jnp.std(slope) * draws[0]):

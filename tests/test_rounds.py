@@ -210,7 +210,7 @@ def test_an_outage_pauses_the_exchange_and_a_departure_loses_it(rings):
 
 def test_a_hierarchy_reduces_inside_its_regions_first():
     region = jnp.array([7, 7, 7, -2, -2, 5, 0, 0], jnp.int32)
-    site = SiteKnobs(region, jnp.float32(1e9), jnp.float32(0.001))
+    site = SiteKnobs(region, jnp.float32(1e9), jnp.float32(0.001), jnp.int32(1))
     uneven = FULL * RATE
     uneven[1] /= 1e3  # no leader's link: it does not count between the regions
     knobs = steady(present=6, site=site, delay_s=FULL * DELAY, up_bps=uneven, down_bps=uneven,

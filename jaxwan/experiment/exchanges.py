@@ -26,7 +26,6 @@ class Exchange(NamedTuple):
     static: dict[str, Static]
     sums: bool
     server: bool = False
-    timed: bool = False  # only its time is simulated
 
 
 EXCHANGES: dict[str, Exchange] = {
@@ -59,9 +58,9 @@ EXCHANGES: dict[str, Exchange] = {
         knobs={}, static={"matrix": MATRIX}, sums=False,
     ),
     "gossip": Exchange(
-        summary="Every worker swaps payloads with one other; simulated in time only so far.",
+        summary="Every worker swaps payloads with one other.",
         paper="Boyd et al. 2006, Randomized gossip algorithms",
-        knobs={}, static={"matrix": MATRIX}, sums=False, timed=True,
+        knobs={}, static={"matrix": MATRIX}, sums=False,
     ),
     "hierarchical": Exchange(
         summary="A ring inside every region, then a ring among the regions.",

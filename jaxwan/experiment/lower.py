@@ -26,8 +26,11 @@ from jaxwan.experiment.resolved import Choice, Resolved
 from jaxwan.experiment.rounds import (
     blocks,
     fragments,
+    is_balanced,
     is_shared,
+    keeps_own,
     links,
+    region_codes,
     round_knobs,
     setting,
     steps_between,
@@ -36,6 +39,7 @@ from jaxwan.experiment.rounds import (
 from jaxwan.experiment.skies import points_of, weather_knobs
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.compressors import COMPRESSORS, Form, Layout, Wire
+from jaxwan.learning.optimizers import OPTIMIZERS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
 from jaxwan.learning.problems import layout_of, with_defaults
 from jaxwan.learning.problems.flat import size
@@ -53,11 +57,17 @@ class Sizes(NamedTuple):
     parameters: int
     update_bits: int
     dense_bits: int
+    fetch_bits: int  # one update as it is downloaded
 
     @property
     def update_bytes(self) -> int:
         """Return the bytes of one compressed update."""
         return -(-self.update_bits // BITS_PER_BYTE)
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Return the bytes of one update as it is downloaded."""
+        return -(-self.fetch_bits // BITS_PER_BYTE)
 
     @property
     def dense_bytes(self) -> int:
@@ -110,8 +120,12 @@ def sizes(resolved: Resolved) -> Sizes:
     model = resolved.scenario.model
     layout = layout_of(model.kind, **model.static)
     wire = wire_of(resolved.compressor, layout)
-    count = size(layout)
-    return Sizes(count, math.ceil(wire.bits / fragments(resolved)), count * FLOAT32_BITS)
+    count, parts = size(layout), fragments(resolved)
+    up = math.ceil(wire.bits / parts)
+    down = up
+    if resolved.downlink is not None:
+        down = math.ceil(wire_of(resolved.downlink, layout).bits / parts)
+    return Sizes(count, up, count * FLOAT32_BITS, down)
 
 
 def is_barrier(resolved: Resolved) -> bool:
@@ -121,7 +135,15 @@ def is_barrier(resolved: Resolved) -> bool:
 
 def local_steps(resolved: Resolved) -> int:
     """Return the gradient steps of a learning worker's cycle."""
-    return resolved.strategy.static.get("local_steps", 1)
+    return resolved.strategy.static.get("local_steps", 1) // fragments(resolved)
+
+
+def own_steps(resolved: Resolved) -> list[float]:
+    """Return the gradient steps of each worker's cycle: in proportion to speed where balanced."""
+    most, speeds = steps_between(resolved), _own_speeds(resolved)
+    if not is_balanced(resolved):
+        return [most] * len(speeds)
+    return [float(max(round(most * speed / max(speeds)), 1)) for speed in speeds]
 
 
 def budget(resolved: Resolved) -> Budget:
@@ -139,11 +161,16 @@ def budget(resolved: Resolved) -> Budget:
 def optimizers(resolved: Resolved) -> tuple[Choice, Choice | None]:
     """Return the server's optimizer, and the workers' where they take local steps."""
     strategy = resolved.strategy
-    outer = STRATEGIES[strategy.kind].outer
-    if not outer:
+    if "local_steps" not in strategy.static:
         return resolved.optimizer, None
-    knobs = {"lr": strategy.knobs["outer_lr"], "momentum": strategy.knobs["outer_momentum"]}
-    return Choice(outer, knobs, {"nesterov": strategy.static["nesterov"]}), resolved.optimizer
+    if "outer" not in strategy.static:  # no server
+        return Choice("sgd", {"lr": 1.0}), resolved.optimizer
+    kind = strategy.static["outer"]
+    member = OPTIMIZERS[kind]
+    stated = {name.removeprefix("outer_"): value for name, value in strategy.knobs.items()}
+    knobs = {name: stated.get(name, knob.default) for name, knob in member.knobs.items()}
+    static = {name: strategy.static.get(name, fact.default) for name, fact in member.static.items()}
+    return Choice(kind, knobs, static), resolved.optimizer
 
 
 def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
@@ -174,6 +201,12 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         slots=workers if barrier else resolved.buffer,
         stale=not barrier,
         eval_points=resolved.eval_points,
+        attack_first=resolved.attack_first and resolved.attack is not None,
+        downlink=resolved.downlink.kind if resolved.downlink else "",
+        downlink_static=_static(resolved.downlink.static) if resolved.downlink else (),
+        own=keeps_own(resolved),
+        fragments=fragments(resolved),
+        uneven=is_balanced(resolved),
     )
 
 
@@ -222,9 +255,12 @@ def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) ->
     return np.asarray(values + [pad] * (width - len(values)), dtype)
 
 
-def _speeds(resolved: Resolved, width: int) -> np.ndarray:
+def _own_speeds(resolved: Resolved) -> list[float]:
     slow = resolved.scenario.cpu_slowdown
-    values = [w.speed / (slow if w.device == CPU else 1.0) for w in resolved.workers]
+    return [w.speed / (slow if w.device == CPU else 1.0) for w in resolved.workers]
+
+
+def _padded(values: list[float], width: int) -> np.ndarray:
     return np.asarray(values + [1.0] * (width - len(values)), np.float32)
 
 
@@ -260,16 +296,17 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         attacker=_column(resolved, "attacker", width, bool, False) & attacks,
         onset_s=_f32(resolved.failures.onset_s),
         cut=_cut(resolved, width),
-        speed=_speeds(resolved, width),
+        speed=_padded(_own_speeds(resolved), width),
         step_s=_f32(step_s),
         compress_s=_f32(compress_s(resolved)),
         compute_noise=DurationKnobs(
             *map(_f32, (math.exp(-0.5 * sigma * sigma), 0.0, sigma))  # type: ignore[arg-type]
         ),
-        local_steps=_f32(steps_between(resolved)),
+        local_steps=_padded(own_steps(resolved), width),
         overlap=np.asarray(bool(setting(resolved, "overlap", False))),
         update_bits=_f32(message.update_bits),
         dense_bits=_f32(message.dense_bits),
+        fetch_bits=_f32(message.fetch_bits),
         max_staleness=np.asarray(setting(resolved, "max_staleness", UNBOUNDED), np.int32),
         detection_s=_f32(detection * step_s),
         cycle_ends=np.asarray(length.cycle_ends, np.int32),
@@ -287,9 +324,19 @@ def _numbers(knobs: dict[str, Any]) -> dict[str, Any]:
     return {name: _f32(value) for name, value in knobs.items() if value is not None}
 
 
-def learn_knobs(resolved: Resolved) -> LearnKnobs:
-    """Return the numbers of one learner, NumPy."""
+def learn_knobs(resolved: Resolved, width: int) -> LearnKnobs:
+    """Return the numbers of one learner, NumPy, for a fleet padded to `width`."""
     optimizer, inner = optimizers(resolved)
+    own, barrier = keeps_own(resolved), is_barrier(resolved)
+    extra: dict[str, Any] = {}
+    if not barrier:
+        extra["age_power"] = _f32(setting(resolved, "staleness_power", 0.0))
+    if own in ("stream", "elastic"):
+        extra["mixing"] = _f32(setting(resolved, "mixing", 0.0))
+        extra["delay"] = np.asarray(round(setting(resolved, "overlap_steps", 0.0)), np.int32)
+    if own == "regions":
+        extra["region"] = region_codes(resolved, width)
+        extra["outer_every"] = np.asarray(setting(resolved, "outer_every", 1), np.int32)
     return LearnKnobs(
         problem=_numbers(problem_of(resolved).knobs),
         compressor=_numbers(resolved.compressor.knobs),
@@ -301,6 +348,8 @@ def learn_knobs(resolved: Resolved) -> LearnKnobs:
         inner=_numbers(inner.knobs if inner else {}),
         workers=np.asarray(len(resolved.workers), np.int32),  # type: ignore[arg-type]
         ticks=np.asarray(budget(resolved).ticks, np.int32),  # type: ignore[arg-type]
+        downlink=_numbers(resolved.downlink.knobs if resolved.downlink else {}),
+        **extra,
     )
 
 
@@ -325,7 +374,9 @@ def group(experiments: Sequence[Resolved]) -> list[Group]:
                 learn=plan,
                 members=tuple(members),
                 world_knobs=_stack([world_knobs(resolved, world) for resolved in own]),
-                learn_knobs=_stack([learn_knobs(resolved) for resolved in own]) if plan else None,
+                learn_knobs=_stack([learn_knobs(each, world.workers) for each in own])
+                if plan
+                else None,
             )
         )
     return groups

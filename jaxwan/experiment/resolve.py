@@ -140,9 +140,9 @@ def picked(experiment: Experiment, challenge: ChallengeEntry, family: str) -> An
 
 
 def buffer_of(
-    experiment: Experiment, challenge: ChallengeEntry, size: int, barrier: bool, warnings: list[str]
+    experiment: Experiment, challenge: ChallengeEntry, size: int, kind: str, warnings: list[str]
 ) -> int:
-    """Return the buffer: the experiment's or its strategy's, else the challenge's.
+    """Return the buffer: the experiment's or its strategy's, the strategy's usual, the challenge's.
 
     Raises:
         InputError: for a stated buffer above the number of workers, or two that differ.
@@ -161,7 +161,8 @@ def buffer_of(
                 f"{value} is above the fleet of {size} workers (allowed: 1 to {size})", place
             )
         return value
-    own = challenge.recommended.buffer
+    own = FAMILIES["strategy"][kind].buffer or challenge.recommended.buffer
+    barrier = FAMILIES["strategy"][kind].protocol == "barrier"
     if own > size and not barrier:
         warnings.append(f"buffer: the challenge's {own} is above the {size} workers; {size} used")
     return min(own, size)
@@ -192,13 +193,21 @@ def check_aggregator(aggregator: Choice, slots: int, warnings: list[str]) -> Non
 
 
 def attack_of(
-    experiment: Experiment, workers: tuple[Worker, ...], warnings: list[str]
+    experiment: Experiment, workers: tuple[Worker, ...], scenario: Scenario, warnings: list[str]
 ) -> Choice | None:
-    """Return the attack, or None where nobody attacks."""
+    """Return the attack, or None where nobody attacks.
+
+    Raises:
+        InputError: for an attack on labels where the task has none.
+    """
     attack: Any = experiment.attack or ATTACK_MODELS["sign_flip"]()
     if attack.kind == "none":
         return None
     if any(worker.attacker for worker in workers):
+        poisons = FAMILIES["attack"][attack.kind].poison_batch is not None
+        if poisons and not FAMILIES["problem"][scenario.proxy.kind].labelled:
+            raise InputError(f"{attack.kind!r} needs labels, and {scenario.proxy.kind!r} has none",
+                             "attack")  # fmt: skip
         return as_choice(attack, FAMILIES["attack"])
     if experiment.attack is not None:
         warnings.append("attack: nobody attacks in this challenge; set attackers = 1 or more")
@@ -251,6 +260,26 @@ def peers_of(exchange: Choice, workers: tuple[Worker, ...]) -> tuple[tuple[float
         raise error.at("exchange.matrix") from None
 
 
+def steps_of(experiment: Experiment, challenge: ChallengeEntry, count: int) -> int:
+    """Return the local steps of each of `count` workers.
+
+    Raises:
+        InputError: for more cycles than a run can count.
+    """
+    steps = experiment.steps or challenge.criteria.min_steps
+    if steps * count > MOST_CYCLES:
+        raise InputError(f"{steps} steps of {count} workers are more than {MOST_CYCLES}", "steps")
+    return steps
+
+
+def before_of(experiment: Experiment) -> Choice | None:
+    """Return the pre-aggregator, or None."""
+    before: Any = experiment.pre_aggregator
+    if before is None or before.kind == "none":
+        return None
+    return as_choice(before, FAMILIES["pre_aggregator"])
+
+
 def resolve_and_warn(
     experiment: Experiment, labels: Mapping[str, Any] | None = None
 ) -> tuple[Resolved, list[str]]:
@@ -263,23 +292,20 @@ def resolve_and_warn(
     challenge = load_challenge(experiment.challenge)
     scenario = scenario_of(experiment.scenario, load_scenario(experiment.scenario))
     workers = workers_of(experiment, challenge)
-    steps = experiment.steps or challenge.criteria.min_steps
-    if steps * len(workers) > MOST_CYCLES:
-        raise InputError(
-            f"{steps} steps of {len(workers)} workers are more than {MOST_CYCLES}", "steps"
-        )
     chosen = {
         family: as_choice(picked(experiment, challenge, family), FAMILIES[family])
         for family in ("strategy", "compressor", "aggregator")
     }
     barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
-    buffer = buffer_of(experiment, challenge, len(workers), barrier, warnings)
+    buffer = buffer_of(experiment, challenge, len(workers), chosen["strategy"].kind, warnings)
     slots = surely_there(chosen["strategy"], len(workers)) if barrier else buffer
     check_aggregator(chosen["aggregator"], slots, warnings)
     compressor = picked(experiment, challenge, "compressor")
-    memory, before = memory_of(compressor, warnings), experiment.pre_aggregator
+    memory = memory_of(compressor, warnings)
     own = experiment.optimizer
-    exchange = as_choice(experiment.exchange or EXCHANGE_MODELS["star"](), FAMILIES["exchange"])
+    usual = FAMILIES["strategy"][chosen["strategy"].kind].exchange
+    exchange = as_choice(experiment.exchange or EXCHANGE_MODELS[usual](), FAMILIES["exchange"])
+    downlink = experiment.downlink and as_choice(experiment.downlink, FAMILIES["compressor"])
     resolved = Resolved(
         scenario=scenario,
         challenge=label(experiment.challenge),
@@ -290,10 +316,10 @@ def resolve_and_warn(
         buffer=buffer,
         error_feedback=memory,
         error_decay=compressor.error_decay,
-        pre_aggregator=None if before is None or before.kind == "none" else as_choice(
-            before, FAMILIES["pre_aggregator"]
-        ),
-        attack=attack_of(experiment, workers, warnings),
+        pre_aggregator=before_of(experiment),
+        attack=attack_of(experiment, workers, scenario, warnings),
+        attack_first=experiment.attack_stage == "update",
+        downlink=downlink,
         optimizer=optimizer_of(own, chosen["strategy"], scenario),
         transport=experiment.link.transport,
         streams=experiment.link.streams,
@@ -302,7 +328,7 @@ def resolve_and_warn(
         compute_sigma=experiment.compute.sigma,
         compression_bytes_per_s=experiment.compute.compression_bytes_per_s,
         pricing=experiment.pricing,
-        steps=steps,
+        steps=steps_of(experiment, challenge, len(workers)),
         timing_only=experiment.timing_only,
         fidelity=experiment.fidelity,
         eval_points=experiment.learning.eval_points,

@@ -165,6 +165,8 @@ class Resolved:
     target_loss: float | None
     exchange: Choice = field(default_factory=lambda: Choice("star"))
     pre_aggregator: Choice | None = None
+    attack_first: bool = False  # attackers change their updates before these are compressed
+    downlink: Choice | None = None  # compressor of the merged update; None sends every one on
     weather: Weather | None = None
     peers: tuple[tuple[float, float], ...] = ()  # (one-way delay, bit/s) of each worker's exchange
     labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

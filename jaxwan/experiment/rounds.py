@@ -45,6 +45,25 @@ def surely_there(strategy: Choice, workers: int) -> int:
     return max(min(math.ceil(quorum * workers - 1e-4), workers - backup), 1)
 
 
+def is_balanced(resolved: Resolved) -> bool:
+    """Tell whether workers take local steps in proportion to their speed."""
+    return bool(resolved.strategy.static.get("balance", False))
+
+
+def keeps_own(resolved: Resolved) -> str:
+    """Return what becomes of the models that workers train: one of LearnPlan's OWN."""
+    own = STRATEGIES[resolved.strategy.kind].own
+    ahead, mixing = (setting(resolved, name, 0.0) for name in ("overlap_steps", "mixing"))
+    streams = fragments(resolved) > 1 or ahead > 0 or mixing > 0
+    return own or ("stream" if streams else "")
+
+
+def region_codes(resolved: Resolved, width: int) -> np.ndarray:
+    """Return a number per worker `[width]` that is equal within a region."""
+    codes = [zlib.crc32(worker.region.encode()) for worker in resolved.workers]
+    return np.asarray(codes + [0] * (width - len(codes)), np.uint32).astype(np.int32)
+
+
 def blocks(resolved: Resolved) -> bool:
     """Tell whether workers that are too far ahead wait."""
     return resolved.strategy.static.get("on_stale", "reject") == "block"
@@ -110,13 +129,42 @@ def check_rounds(resolved: Resolved) -> None:
     _needs(steps_between(resolved) >= 1, f"{fragments(resolved)} is above the "
            f"{resolved.strategy.static.get('local_steps', 1)} local steps",
            "strategy.fragments")  # fmt: skip
-    alone = fragments(resolved) == 1 and ahead == 0
-    _needs(alone or resolved.timing_only, "fragments and overlapped steps are simulated in time "
-           "only so far; set timing_only = true", "strategy")  # fmt: skip
-    _needs(not exchange.timed or resolved.timing_only, f"{kind!r} is simulated in time only so "
-           "far; set timing_only = true", "exchange")  # fmt: skip
+    _check_learning(resolved, ahead)
     _needs(not blocks(resolved) or setting(resolved, "max_staleness", None) is not None,
            "on_stale = 'block' needs a bound", "strategy.max_staleness")  # fmt: skip
+
+
+def _check_learning(resolved: Resolved, ahead: float) -> None:
+    """Refuse what can be timed but not learned, and exchanges that a strategy cannot do with."""
+    strategy, exchange = resolved.strategy, resolved.exchange.kind
+    learns, usual = not resolved.timing_only, STRATEGIES[strategy.kind].exchange
+    own, parts = keeps_own(resolved), fragments(resolved)
+    _needs(own not in ("gossip", "regions") or exchange == usual, f"{strategy.kind!r} goes with "
+           f"{usual!r}, not {exchange!r}", "exchange")  # fmt: skip
+    _needs(not learns or exchange != "gossip" or own == "gossip", "models differ from worker to "
+           "worker in gossip: use strategy gossip_sgd, or set timing_only = true",
+           "exchange")  # fmt: skip
+    if own == "gossip" and learns:
+        _needs(COMPRESSORS[resolved.compressor.kind].sums, "whole models are sent in gossip; "
+               f"{resolved.compressor.kind!r} would destroy them (allowed: none, fp16, bf16)",
+               "compressor")  # fmt: skip
+        _needs(resolved.aggregator.kind == "mean" and resolved.pre_aggregator is None,
+               "pairs average; there is nothing for another aggregator to see",
+               "aggregator")  # fmt: skip
+        _needs(ahead == 0, "gossip has nothing to hide behind yet", "strategy.overlap_steps")
+    local = "local_steps" in strategy.static
+    _needs(not learns or local or ahead == 0, "a gradient step cannot hide its own exchange; use "
+           "a strategy with local steps, or set timing_only = true",
+           "strategy.overlap_steps")  # fmt: skip
+    _needs(not learns or parts == 1 or strategy.static["local_steps"] % parts == 0,
+           f"{parts} parts do not divide the {strategy.static.get('local_steps')} local steps",
+           "strategy.fragments")  # fmt: skip
+    _needs(not learns or ahead == round(ahead), f"{ahead:g} is no whole number of steps; set "
+           "timing_only = true", "strategy.overlap_steps")  # fmt: skip
+    _needs(resolved.downlink is None or exchange == "star", "only a server merges updates before "
+           "it sends them on: use exchange star", "downlink")  # fmt: skip
+    _needs(resolved.downlink is None or own not in ("gossip", "regions"), "there is no one server "
+           f"to send a merged update under {strategy.kind!r}", "downlink")  # fmt: skip
 
 
 def links(resolved: Resolved) -> dict[str, list[float]]:
@@ -134,6 +182,7 @@ def traits(resolved: Resolved) -> dict[str, Any]:
         "early": closes_early(resolved),
         "shared": is_shared(resolved),
         "blocking": blocks(resolved),
+        "merged": resolved.downlink is not None,
     }
 
 
@@ -147,9 +196,10 @@ def round_knobs(resolved: Resolved, plan: WorldPlan) -> dict[str, Any]:
     if plan.shared:
         found["server"] = ServerKnobs(*map(_f32, _server(resolved)))
     if plan.exchange == "hierarchical":
-        names = [worker.region for worker in resolved.workers]
-        codes = [zlib.crc32(name.encode()) for name in names] + [0] * (plan.workers - len(names))
-        knobs = resolved.exchange.knobs
-        found["site"] = SiteKnobs(np.asarray(codes, np.uint32).astype(np.int32),  # type: ignore[arg-type]
-                                  _f32(knobs["region_bps"]), _f32(knobs["region_delay_s"]))
+        knobs, outer_every = resolved.exchange.knobs, setting(resolved, "outer_every", 1)
+        found["site"] = SiteKnobs(
+            region_codes(resolved, plan.workers),  # type: ignore[arg-type]
+            _f32(knobs["region_bps"]), _f32(knobs["region_delay_s"]),
+            np.asarray(outer_every, np.int32),  # type: ignore[arg-type]
+        )  # fmt: skip
     return found

@@ -152,6 +152,10 @@ class Experiment(Settings):
     aggregator: Annotated[Any, AGGREGATOR] = None
     pre_aggregator: Annotated[Any, PRE_AGGREGATOR] = None
     attack: Annotated[Any, ATTACK] = None
+    attack_stage: Literal["message", "update"] = Field(
+        default="message", description="do attackers change what is sent, or what is compressed?"
+    )
+    downlink: Annotated[Any, COMPRESSOR] = None
     exchange: Annotated[Any, EXCHANGE] = None
     optimizer: Annotated[Any, OPTIMIZER] = None
     attackers: Annotated[int, Range(0, 1_000_000)] | None = Field(

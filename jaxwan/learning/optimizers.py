@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax  # type: ignore[import-untyped]
 
 from jaxwan.core.families import Knob, Static, member
@@ -70,6 +72,43 @@ def lion(knobs: Knobs, static: Statics) -> optax.GradientTransformation:
     )
 
 
+class Delayed(NamedTuple):
+    """State of the delayed Nesterov optimizer."""
+
+    velocity: Any
+    gathered: Any  # sum of the updates since the last momentum step
+    updates: jax.Array  # int32; so far
+
+
+def delayed_nesterov(knobs: Knobs, static: Statics) -> optax.GradientTransformation:
+    """Build Nesterov's momentum that is renewed by the mean of every `delay` updates only.
+
+    Liu et al. 2024, algorithm 3: with g the update, Δ ← Δ + g. Every N-th time m ← β·m + Δ/N, the
+    step is lr·((1 − c·N + c)·β·m + g/N), and Δ ← 0; else it is lr·(c·β·m + g/N). c is `spread`/N.
+    """
+    lr, beta = knobs["lr"], knobs["momentum"]
+    share = 1.0 / jnp.asarray(knobs["delay"], jnp.float32)
+
+    def init(params: Any) -> Delayed:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Delayed(zeros, zeros, jnp.int32(0))
+
+    def update(grads: Any, state: Delayed, params: Any = None) -> tuple[Any, Delayed]:
+        several = jnp.round(1.0 / share).astype(jnp.int32)
+        due = (state.updates + 1) % several == 0
+        early = knobs["spread"] * share
+        weight = jnp.where(due, 1.0 - knobs["spread"] + early, early)
+        gathered = jax.tree.map(jnp.add, state.gathered, grads)
+        velocity = jax.tree.map(
+            lambda m, sum_: jnp.where(due, beta * m + share * sum_, m), state.velocity, gathered
+        )
+        step = jax.tree.map(lambda m, g: -lr * (weight * beta * m + share * g), velocity, grads)
+        gathered = jax.tree.map(lambda sum_: jnp.where(due, 0.0, sum_), gathered)
+        return step, Delayed(velocity, gathered, state.updates + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
 def make(kind: str, knobs: Knobs, static: Statics | None = None) -> optax.GradientTransformation:
     """Build an optimizer by name; absent knobs and static arguments take their defaults.
 
@@ -115,6 +154,19 @@ OPTIMIZERS: dict[str, Optimizer] = {
         static={"nesterov": Static(False, "look ahead along the velocity", (False, True))},
         build=momentum,
         slots=1,
+    ),
+    "delayed_nesterov": Optimizer(
+        summary="Nesterov's momentum, renewed by the mean of every few updates.",
+        paper="Liu et al. 2024",
+        knobs={
+            "lr": _rate(0.7),
+            "momentum": _decay(0.9, "decay of the velocity"),
+            "delay": Knob(4, 1, 1_000_000, "updates between two renewals of the velocity"),
+            "spread": Knob(0.0, 0.0, 1.0, "share of the velocity applied between renewals"),
+        },
+        static={},
+        build=delayed_nesterov,
+        slots=2,
     ),
     "adam": Optimizer(
         summary="Scale each entry by its running mean and mean square.",

@@ -10,11 +10,18 @@ import jax
 from jaxwan.core.pytrees import pytree
 
 Statics = tuple[tuple[str, Any], ...]
+OWN = ("", "stream", "elastic", "gossip", "regions")
 
 
 @pytree
 class LearnPlan:
-    """Names of family members, shapes and counts; a change recompiles."""
+    """Names of family members, shapes and counts; a change recompiles.
+
+    `own` says what becomes of the models that workers train: "" drops them for the server's; with
+    "stream" a worker goes on with its own and takes over a fragment at a time; "elastic" pulls it
+    towards the server's; "gossip" averages pairs and knows no server; "regions" averages within a
+    region in every round and among the regions every `outer_every` rounds.
+    """
 
     problem: str
     problem_static: Statics
@@ -27,7 +34,7 @@ class LearnPlan:
     optimizer_static: Statics
     inner: str  # the workers' optimizer where they take local steps, "" where they send gradients
     inner_static: Statics
-    local_steps: int
+    local_steps: int  # of a cycle, at most
     workers: int
     slots: int
     stale: bool  # workers keep the model they fetched (event protocols)
@@ -35,6 +42,17 @@ class LearnPlan:
     aggregator_static: Statics = ()
     pre_aggregator: str = ""  # "" for none
     pre_aggregator_static: Statics = ()
+    attack_first: bool = False  # attackers change their updates before these are compressed
+    downlink: str = ""  # compressor of the merged update; "" sends every contribution on
+    downlink_static: Statics = ()
+    own: str = ""  # one of OWN
+    fragments: int = 1  # equal parts of the model that are exchanged in turn
+    uneven: bool = False  # workers take different numbers of local steps
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the learner keeps a model for every worker."""
+        return self.stale or self.own != ""
 
 
 @pytree
@@ -51,3 +69,9 @@ class LearnKnobs:
     workers: jax.Array  # int32; slots beyond are padding
     ticks: jax.Array  # int32; ticks of this run
     pre_aggregator: dict[str, jax.Array] = field(default_factory=dict)
+    downlink: dict[str, jax.Array] = field(default_factory=dict)
+    age_power: jax.Array | None = None  # an update counts (1 + age)**-age_power; None = fully
+    mixing: jax.Array | None = None  # share of its own model that a worker keeps
+    delay: jax.Array | None = None  # local steps until a fragment's result is taken over
+    region: jax.Array | None = None  # int32 [worker]; equal within a region
+    outer_every: jax.Array | None = None  # int32; rounds between two merges of the regions

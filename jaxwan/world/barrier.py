@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
+from jaxwan.core.pytrees import replace
 from jaxwan.core.tick import Tick
 from jaxwan.world.closing import close
 from jaxwan.world.compute import Pace, compute_s
@@ -24,6 +25,7 @@ from jaxwan.world.state import (
     Moment,
     Worker,
     World,
+    applied_by,
     attacking,
     count,
     no_counts,
@@ -103,10 +105,11 @@ def _move(
     def one(
         place: jax.Array, worker: Worker, spells: jax.Array, cycle: jax.Array, fetch: Fetch
     ) -> tuple[Transfers, jax.Array]:
+        own = replace(knobs, local_steps=worker.steps)
         pace = Pace(worker.compute_key, worker.speed, slowed_at(spells, start))
-        compute = compute_s(knobs, pace, cycle)
+        compute = compute_s(own, pace, cycle)
         moved = transfers(
-            plan, knobs, worker.link, world.ready, place, cycle, fetch, compute, start
+            plan, own, worker.link, world.ready, place, cycle, fetch, compute, start
         )
         return moved, compute
 
@@ -147,7 +150,7 @@ def _work(
     if plan.exchange != "star":
         ready = takes_part & ~walked.lost & ~clock.is_never(walked.end)
         sends = clock.choose(ready, _in_fleet(clock.latest(walked.end, ready)), sends)
-        walked, payloads, wire_up_s = all_reduce(plan, world, state.cycle, walked, ready)
+        walked, payloads, wire_up_s = all_reduce(plan, world, state, walked, ready)
         wire_down_s = wire_down_s + wire_up_s  # what a peer sends another receives
     lost = takes_part & walked.lost
     delivered = takes_part & ~walked.lost & ~clock.is_never(walked.end)
@@ -244,7 +247,7 @@ def tick(
     stuck = live & clock.is_never(round_.closes)
     live = live & ~stuck
     accepted = jnp.sum(round_.delivered, dtype=jnp.int32)
-    applied = state.applied + accepted
+    applied = state.applied + applied_by(plan, accepted)
     holds = takes_part & (~left | round_.fetched)  # who was cancelled in mid-download has nothing
     seen = jnp.where(holds, state.applied, state.seen)
     if plan.exchange != "star":
@@ -274,7 +277,7 @@ def tick(
         cycle=state.cycle,
         base_age=jnp.zeros(n, jnp.int32),
         weight=(round_.delivered & live).astype(jnp.float32),
-        steps=jnp.broadcast_to(knobs.local_steps, (n,)),
+        steps=world.workers.steps,
         attacker=knobs.attacker & attacking(knobs, walked.end),
         fresh=fresh & live,
         fetched=takes_part & live,

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import row
+from jaxwan.core.pytrees import replace, row
 from jaxwan.core.tick import Tick
 from jaxwan.world.ahead import Lead, joined, must_wait, nobody_ahead, wake
 from jaxwan.world.compute import Pace, compute_s
-from jaxwan.world.exchange import Transfers, transfers, what_to_fetch
+from jaxwan.world.exchange import Transfers, fetch_bits, transfers, what_to_fetch
 from jaxwan.world.failures import await_up, walk
 from jaxwan.world.ingress import Flows, drained, fair_bps, first_through, no_flows
 from jaxwan.world.plan import WorldKnobs, WorldPlan
@@ -34,6 +34,7 @@ from jaxwan.world.state import (
     Moment,
     Worker,
     World,
+    applied_by,
     attacking,
     count,
     no_counts,
@@ -219,6 +220,7 @@ def _start_cycle(
         done = done._replace(spells=up.spells, wiped=done.wiped | wiped)
     cycle = done.cycle + 1
     pace = Pace(worker.compute_key, worker.speed, slowed_at(done.spells, begin))
+    knobs = replace(knobs, local_steps=worker.steps)
     compute = compute_s(knobs, pace, cycle)
     fetch = what_to_fetch(knobs, start.applied - done.applied, done.wiped)
     moved: Transfers = transfers(
@@ -297,7 +299,7 @@ def _slot(world: World, end: _End) -> Tick:
         cycle=end.done.cycle,
         base_age=end.age,
         weight=end.accepted.astype(jnp.float32),
-        steps=world.knobs.local_steps,
+        steps=row(world.workers.steps, end.worker),
         attacker=row(world.knobs.attacker, end.worker) & real & attacking(world.knobs, end.at),
         fresh=end.done.wiped & real & ~woken,
         fetched=real,
@@ -306,7 +308,7 @@ def _slot(world: World, end: _End) -> Tick:
 
 def _lived(world: World, end: _End, begun: _Begun, pending: Pending) -> Lived:
     """Tell what the worker lives through in the cycle that follows an end."""
-    knobs, several = world.knobs, pending.updates * world.knobs.update_bits
+    knobs, several = world.knobs, pending.updates * fetch_bits(world.knobs)
     return Lived(
         began=end.live & ~end.sends & ~pending.joining, worker=end.worker, cycle=pending.cycle,
         begin=begun.at, busy_s=pending.busy_s, computed=pending.computed, sends=pending.computed,
@@ -328,7 +330,7 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
         taken = taken + end.accepted
         flush = slot == plan.slots - 1
         version = state.version + (flush & (taken > 0))
-        applied = state.applied + jnp.where(flush, taken, 0)
+        applied = state.applied + jnp.where(flush, applied_by(plan, taken), 0)
         nobody = clock.is_never(end.at) & ~end.opens & _goes_on(knobs, state)
         next_end, pending, bound, begun = _start_cycle(plan, world, end, _Start(version, applied))
         own = (index == end.worker) & end.live

@@ -130,9 +130,14 @@ def prepare_one(plan: WorldPlan, knobs: WorldKnobs) -> Ready:
     return Ready(down.ravel(), up.ravel(), jnp.int32(0))
 
 
+def fetch_bits(knobs: WorldKnobs) -> jax.Array:
+    """Return the bits of one update as it is downloaded."""
+    return knobs.update_bits if knobs.fetch_bits is None else knobs.fetch_bits
+
+
 def what_to_fetch(knobs: WorldKnobs, missed: jax.Array, anew: jax.Array) -> Fetch:
     """Return the smaller of the missed updates and the dense model; `anew` is always dense."""
-    one_by_one = missed.astype(jnp.float32) * knobs.update_bits
+    one_by_one = missed.astype(jnp.float32) * fetch_bits(knobs)
     dense = anew | (one_by_one >= knobs.dense_bits)
     return Fetch(dense, jnp.where(dense, 0, missed), jnp.where(dense, knobs.dense_bits, one_by_one))
 

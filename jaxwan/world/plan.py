@@ -33,6 +33,7 @@ class WorldPlan:
     blocking: bool = False  # events: a worker too far ahead waits, and nothing is rejected
     weather: bool = False  # links change with time
     points: int = 0  # room for the pieces of recorded bandwidth
+    merged: bool = False  # the server sends one merged update a version, not every contribution
     watched: bool = False  # ticks also tell what the workers lived through
 
 
@@ -46,11 +47,12 @@ class ServerKnobs:
 
 @pytree
 class SiteKnobs:
-    """The network within a region; the rates and delays are scalars."""
+    """The network within a region; the rest are scalars."""
 
     region: jax.Array  # int32 [worker]; equal for the workers of one region
     bandwidth_bps: jax.Array
     delay_s: jax.Array
+    outer_every: jax.Array  # int32; rounds from one exchange among the regions to the next
 
 
 @pytree
@@ -70,7 +72,7 @@ class WorldKnobs:
     jitter_s: jax.Array  # [worker]
     step_s: jax.Array  # one local step on the reference device
     compute_noise: DurationKnobs  # scalars; a factor on every cycle's computation
-    local_steps: jax.Array  # gradient steps in one cycle
+    local_steps: jax.Array  # gradient steps in one cycle, for all or of each [worker]
     overlap: jax.Array  # bool; the upload streams out during the last backward pass
     overlap_steps: jax.Array  # steps' worth of computation behind which the exchange hides
     update_bits: jax.Array  # one compressed update
@@ -90,4 +92,5 @@ class WorldKnobs:
     closing: ClosingKnobs | None = None  # barrier: what may close a round early
     server: ServerKnobs | None = None  # barrier: the coordinator's own link, where it has a limit
     site: SiteKnobs | None = None  # the network within a region, for the hierarchical exchange
+    fetch_bits: jax.Array | None = None  # of one update downloaded; None = update_bits
     weather: WeatherKnobs | None = None  # what time does to the links

@@ -42,6 +42,7 @@ class Worker(NamedTuple):
     speed: jax.Array
     attacker: jax.Array
     online: jax.Array  # at time zero; who is not waits until it is up, then joins
+    steps: jax.Array  # gradient steps in one cycle
 
 
 class World(NamedTuple):
@@ -124,7 +125,8 @@ def make_world(
     own = links(knobs, link)
     if knobs.weather is not None:
         own = own._replace(sky=skies(knobs.weather, key))
-    workers = Worker(compute, spell_key, own, knobs.speed, knobs.attacker, online)
+    steps = jnp.broadcast_to(knobs.local_steps, (plan.workers,))
+    workers = Worker(compute, spell_key, own, knobs.speed, knobs.attacker, online, steps)
     ready = prepare_one(plan, knobs) if ready is None else ready
     return World(knobs, laws, workers, jax.vmap(pack)(workers), first, ready)
 
@@ -132,6 +134,11 @@ def make_world(
 def attacking(knobs: WorldKnobs, at: Instant) -> jax.Array:
     """Tell which contributions that arrive at these instants come after the attack's onset."""
     return ~clock.is_before(at, clock.add(clock.start_of_time(at.seconds.shape), knobs.onset_s))
+
+
+def applied_by(plan: WorldPlan, accepted: jax.Array) -> jax.Array:
+    """Return how many updates there are to download after a version of so many contributions."""
+    return (accepted > 0).astype(jnp.int32) if plan.merged else accepted
 
 
 class Counts(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxwan.core import clock
 from jaxwan.core.clock import Instant
+from jaxwan.core.pytrees import replace
 from jaxwan.world.collectives import COLLECTIVES, ring_s
 from jaxwan.world.compute import BACKWARD_SHARE
 from jaxwan.world.exchange import Fetch, transfers
@@ -79,23 +80,28 @@ def _in_region(site: SiteKnobs, bits: jax.Array, here: jax.Array) -> _Inside:
 
 
 def _exchange(
-    plan: WorldPlan, world: World, cycle: jax.Array, here: jax.Array, at: Instant
+    plan: WorldPlan, world: World, rounds: jax.Array, cycle: jax.Array, here: jax.Array, at: Instant
 ) -> _Sent:
-    """Draw the exchange of those `here [worker]` from `at` on, bound by the slowest link."""
+    """Draw the exchange of those `here [worker]` from `at` on, bound by the slowest link.
+
+    The regions exchange among themselves in every `outer_every`-th round.
+    """
     knobs = world.knobs
     count, speaks, inside = jnp.sum(here, dtype=jnp.int32), here, None
     if plan.exchange == "hierarchical":
         assert knobs.site is not None
         inside = _in_region(knobs.site, knobs.update_bits, here)
-        count, speaks = inside.regions, inside.leads
+        outer = rounds % knobs.site.outer_every == knobs.site.outer_every - 1
+        count, speaks = jnp.where(outer, inside.regions, 1), inside.leads & outer
     shape = _shape(BETWEEN_REGIONS if inside else plan.exchange, count)
     sent = Fetch(jnp.array(False), jnp.int32(0), knobs.update_bits * shape.payloads)
 
     def one(
         place: jax.Array, worker: Worker, cycle: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
+        own = replace(knobs, local_steps=worker.steps)
         moved = transfers(
-            plan, knobs, worker.link, world.ready, place, cycle, sent, jnp.float32(0), at
+            plan, own, worker.link, world.ready, place, cycle, sent, jnp.float32(0), at
         )
         return moved.download_s, moved.wire_down_s  # a peer's link is the same both ways
 
@@ -113,18 +119,19 @@ def _exchange(
 
 
 def all_reduce(
-    plan: WorldPlan, world: World, cycle: jax.Array, walked: Walk, delivered: jax.Array
+    plan: WorldPlan, world: World, state: Any, walked: Walk, delivered: jax.Array
 ) -> Reduced:
     """Let all who have computed exchange their updates as soon as the last of them is ready.
 
-    The exchange hides behind the next `overlap_steps` steps of the slowest worker and, where it
-    streams out as the gradient appears, behind the last backward pass. An outage of a
-    member pauses it for everybody, one that wipes its memory or cuts it off loses its update.
+    `state` is the barrier's before the round. The exchange hides behind the next `overlap_steps`
+    steps of the slowest worker and, where it streams out as the gradient appears, behind the last
+    backward pass. An outage of a member pauses it for everybody, one that wipes its memory or cuts
+    it off loses its update.
     """
     knobs = world.knobs
     ready = clock.latest(walked.end, delivered)
-    sent = _exchange(plan, world, cycle, delivered, ready)
-    step_s = jnp.max(jnp.where(delivered, walked.busy_s, 0.0)) / knobs.local_steps
+    sent = _exchange(plan, world, state.rounds, state.cycle, delivered, ready)
+    step_s = jnp.max(jnp.where(delivered, walked.busy_s / world.workers.steps, 0.0))
     ahead = knobs.overlap_steps + jnp.where(knobs.overlap, BACKWARD_SHARE, 0.0)
     left_s = jnp.maximum(sent.seconds - ahead * step_s, 0.0)
     zero = jnp.float32(0)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxwan.core import keys
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import skew
-from jaxwan.learning.problems.problem import Knobs, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Relabel, Statics, Task
 
 BLOCK = 32  # held-out samples looked at together, so that they stay in the cache
 GRID = 4  # cosines along one edge of an image
@@ -144,12 +144,14 @@ def loss(logits: Logits, static: Statics, params: jax.Array, batch: Batch) -> ja
 
 def worker_gradient(
     logits: Logits, space: Space, static: Statics, knobs: Knobs, task: Task,
-    params: jax.Array, key: jax.Array, worker: jax.Array,
+    params: jax.Array, key: jax.Array, worker: jax.Array, relabel: Relabel | None = None,
 ) -> jax.Array:  # fmt: skip
     """Return a classifier's gradient `[dim]` on one fresh batch of this worker's classes."""
     middle = task["centres"]
     weights = skew.class_weights(knobs["skew"], worker, middle.shape[0])
     batch = sample(space, middle, weights, key, static["batch"])
+    if relabel is not None:
+        batch = batch._replace(label=relabel(batch.label, middle.shape[0]))
     return jax.grad(loss, argnums=2)(logits, static, params, batch)
 
 

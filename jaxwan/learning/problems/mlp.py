@@ -8,7 +8,7 @@ import jax
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import flat, mixture
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
 
 
 def tensors(static: Statics) -> list[flat.Tensor]:
@@ -51,10 +51,14 @@ def logits(static: Statics, params: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def gradient(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
-) -> jax.Array:
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
+    relabel: Relabel | None = None,
+) -> jax.Array:  # fmt: skip
     """Return the gradient on one fresh batch."""
-    return mixture.worker_gradient(logits, space(static), static, knobs, task, params, key, worker)
+    own = space(static)
+    return mixture.worker_gradient(
+        logits, own, static, knobs, task, params, key, worker, relabel
+    )
 
 
 def evaluate(

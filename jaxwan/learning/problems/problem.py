@@ -13,6 +13,7 @@ Knobs = Mapping[str, jax.Array]
 Statics = Mapping[str, Any]
 Task = Mapping[str, jax.Array]
 Layout = tuple[tuple[int, ...], ...]
+Relabel = Callable[[jax.Array, int], jax.Array]  # of labels and the number of classes
 
 
 class Problem(NamedTuple):
@@ -20,8 +21,9 @@ class Problem(NamedTuple):
 
     `layout(static)` lists the tensor shapes without allocating them. `make_task(static)` returns
     the arrays that all runs share (one fixed task, as a data set is). `init(static, task, key)`
-    draws the first parameters; `gradient(static, knobs, task, params, key, worker)` one worker's
-    stochastic gradient, whose data is addressed by `key [2]`; `evaluate(static, knobs, task,
+    draws the first parameters; `gradient(static, knobs, task, params, key, worker,
+    relabel)` one worker's stochastic gradient, whose data is addressed by `key [2]` and whose
+    labels a poisoner may change, where the task is `labelled`; `evaluate(static, knobs, task,
     params)` returns the held-out (loss, accuracy); `floor(static, knobs, task)` is the held-out
     loss that no model can beat; `activations(static)` counts the values that one sample's forward
     pass leaves for the backward pass, nothing recomputed.
@@ -34,7 +36,10 @@ class Problem(NamedTuple):
     layout: Callable[[Statics], Layout]
     make_task: Callable[[Statics], dict[str, jax.Array]]
     init: Callable[[Statics, Task, jax.Array], jax.Array]
-    gradient: Callable[[Statics, Knobs, Task, jax.Array, jax.Array, jax.Array], jax.Array]
+    gradient: Callable[
+        [Statics, Knobs, Task, jax.Array, jax.Array, jax.Array, Relabel | None], jax.Array
+    ]
     evaluate: Callable[[Statics, Knobs, Task, jax.Array], tuple[jax.Array, jax.Array]]
     floor: Callable[[Statics, Knobs, Task], jax.Array]
     activations: Callable[[Statics], int]
+    labelled: bool = True

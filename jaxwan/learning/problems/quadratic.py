@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxwan.core import keys
 from jaxwan.core.families import Knob, Static
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
 
 
 def layout(static: Statics) -> Layout:
@@ -31,8 +31,9 @@ def curvature(knobs: Knobs, task: Task) -> jax.Array:
 
 
 def gradient(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
-) -> jax.Array:
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
+    relabel: Relabel | None = None,
+) -> jax.Array:  # fmt: skip
     """Return curvature x (distance to the worker's optimum) plus white noise."""
     optimum_key = keys.address(keys.stream(keys.run_key(0), "optimum"), worker)
     optimum = knobs["spread"] * keys.normals(optimum_key, static["dim"])
@@ -74,4 +75,5 @@ QUADRATIC = Problem(
     evaluate=evaluate,
     floor=floor,
     activations=activations,
+    labelled=False,
 )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import convolution, flat, mixture
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
 
 
 class Block(NamedTuple):
@@ -92,10 +92,14 @@ def logits(static: Statics, params: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def gradient(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
-) -> jax.Array:
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
+    relabel: Relabel | None = None,
+) -> jax.Array:  # fmt: skip
     """Return the gradient on one fresh batch."""
-    return mixture.worker_gradient(logits, space(static), static, knobs, task, params, key, worker)
+    own = space(static)
+    return mixture.worker_gradient(
+        logits, own, static, knobs, task, params, key, worker, relabel
+    )
 
 
 def evaluate(

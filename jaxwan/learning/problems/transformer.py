@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import flat, markov, skew
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
 
 BLOCK = 8  # held-out sequences looked at together, so that they stay in the cache
 
@@ -95,27 +95,31 @@ def logits(static: Statics, params: jax.Array, text: jax.Array) -> jax.Array:
 
 
 def log_likelihood(
-    static: Statics, params: jax.Array, text: jax.Array
+    static: Statics, params: jax.Array, text: jax.Array, relabel: Relabel | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Return each next token's log-probability and whether it was the likeliest."""
     outputs = jax.nn.log_softmax(logits(static, params, text[:, :-1]))
-    hot = text[:, 1:, None] == jnp.arange(outputs.shape[2])[None, None]
+    target = text[:, 1:] if relabel is None else relabel(text[:, 1:], outputs.shape[2])
+    hot = target[:, :, None] == jnp.arange(outputs.shape[2])[None, None]
     picked = jnp.sum(jnp.where(hot, outputs, 0.0), axis=2)
     return picked, picked >= jnp.max(outputs, axis=2)
 
 
-def loss(static: Statics, params: jax.Array, text: jax.Array) -> jax.Array:
+def loss(
+    static: Statics, params: jax.Array, text: jax.Array, relabel: Relabel | None = None
+) -> jax.Array:
     """Return the mean cross-entropy of next tokens, nats."""
-    return -jnp.mean(log_likelihood(static, params, text)[0])
+    return -jnp.mean(log_likelihood(static, params, text, relabel)[0])
 
 
 def gradient(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array
-) -> jax.Array:
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
+    relabel: Relabel | None = None,
+) -> jax.Array:  # fmt: skip
     """Return the gradient on fresh sequences of this worker's topics."""
     weights = skew.class_weights(knobs["skew"], worker, static["topics"])
     text, _ = markov.sample(static, task, weights, key, static["batch"])
-    return jax.grad(loss, argnums=1)(static, params, text)
+    return jax.grad(loss, argnums=1)(static, params, text, relabel)
 
 
 def evaluate(
