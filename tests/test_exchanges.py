@@ -35,8 +35,14 @@ REFUSED = [
     (dict(exchange="ring", strategy={"kind": "diloco", "local_steps": 8, "fragments": 4,
                                      "overlap_steps": 3.0}), "above the 2 steps"),
     (dict(exchange="ring", strategy={"kind": "diloco", "fragments": 4}, timing_only=False),
-     "timing_only = true"),
-    (dict(exchange="gossip", timing_only=False), "in time only"),
+     "do not divide the 50 local steps"),
+    (dict(exchange="gossip", timing_only=False), "use strategy gossip_sgd"),
+    (dict(exchange="ring", strategy={"kind": "sync", "overlap_steps": 1.0}, timing_only=False),
+     "cannot hide its own exchange"),
+    (dict(exchange="ring", strategy="gossip_sgd"), "goes with 'gossip'"),
+    (dict(strategy="gossip_sgd", compressor="topk", timing_only=False), "would destroy them"),
+    (dict(strategy="gossip_sgd", aggregator="median", timing_only=False), "pairs average"),
+    (dict(exchange="ring", downlink="int8"), "use exchange star"),
     (dict(strategy={"kind": "async", "on_stale": "block"}), "needs a bound"),
     (dict(strategy={"kind": "async", "on_stale": "blok"}), "did you mean 'block'"),
     (dict(strategy={"kind": "sync", "quorum": 0.0}), "(0, 1]"),
@@ -169,5 +175,5 @@ def test_traits_decide_the_program_and_numbers_do_not():
     ))  # fmt: skip
     assert budget(streaming).ticks == 10
     (own,) = group([streaming])
-    assert own.world_knobs.local_steps == 2
+    assert np.all(own.world_knobs.local_steps == 2)
     assert own.world_knobs.update_bits == pytest.approx(32 * 235_146 / 5, abs=1)

@@ -272,6 +272,12 @@ def steps_of(experiment: Experiment, challenge: ChallengeEntry, count: int) -> i
     return steps
 
 
+def exchange_of(experiment: Experiment, strategy: str) -> Choice:
+    """Return the exchange: the experiment's, else the strategy's usual one."""
+    usual = EXCHANGE_MODELS[FAMILIES["strategy"][strategy].exchange]
+    return as_choice(experiment.exchange or usual(), FAMILIES["exchange"])
+
+
 def before_of(experiment: Experiment) -> Choice | None:
     """Return the pre-aggregator, or None."""
     before: Any = experiment.pre_aggregator
@@ -303,9 +309,8 @@ def resolve_and_warn(
     compressor = picked(experiment, challenge, "compressor")
     memory = memory_of(compressor, warnings)
     own = experiment.optimizer
-    usual = FAMILIES["strategy"][chosen["strategy"].kind].exchange
-    exchange = as_choice(experiment.exchange or EXCHANGE_MODELS[usual](), FAMILIES["exchange"])
     downlink = experiment.downlink and as_choice(experiment.downlink, FAMILIES["compressor"])
+    exchange = exchange_of(experiment, chosen["strategy"].kind)
     resolved = Resolved(
         scenario=scenario,
         challenge=label(experiment.challenge),
