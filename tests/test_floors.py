@@ -37,9 +37,13 @@ FLOORS = {
     "jaxwan.answers": 7,
     "jaxwan.api": 7,
     "jaxwan.cache": 7,
+    "jaxwan.calls": 7,
     "jaxwan.cli": 7,
     "jaxwan.commands": 7,
+    "jaxwan.arrays": 7,
+    "jaxwan.families": 7,
     "jaxwan.members": 7,
+    "jaxwan.oneshot": 7,
     "jaxwan.trace_command": 7,
     "jaxwan.harness": 7,
 }
