@@ -38,6 +38,7 @@ FLOORS = {
     "jaxwan.api": 7,
     "jaxwan.cache": 7,
     "jaxwan.calls": 7,
+    "jaxwan.chapters": 7,
     "jaxwan.cli": 7,
     "jaxwan.commands": 7,
     "jaxwan.arrays": 7,
