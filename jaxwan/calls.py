@@ -89,6 +89,7 @@ class Corruption:
     """An attack, and the aggregator it searches against, as a hashable function."""
 
     name: str
+    static: Fixed
     against: Aggregation
 
     def __call__(
@@ -101,4 +102,5 @@ class Corruption:
             luck = jax.random.fold_in(key, 1)
             return rule(against, {}, rule.start(), luck, rows, present, 0 * present, present)[0]
 
+        knobs = knobs | dict(self.static)
         return ATTACKS[self.name].corrupt(knobs, key, updates, attacker, present, aggregate)

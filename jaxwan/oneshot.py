@@ -258,7 +258,8 @@ def attack(
     if rule is None:
         raise unknown_name("aggregator", against, AGGREGATORS, "against")
     fleet = np.concatenate([rows, rows[np.arange(attackers) % len(rows)]])
-    call = Corruption(name, Aggregation(rule.kind, rows.shape[1], _fixed(rule), Preparation()))
+    server = Aggregation(rule.kind, rows.shape[1], _fixed(rule), Preparation())
+    call = Corruption(name, _fixed(choice), server)
     attacking = np.arange(len(fleet)) >= len(rows)
     if member.adaptive:
         _check_size(rule, len(fleet))

@@ -9,6 +9,7 @@ import pytest
 
 import jaxwan as jw
 from jaxwan import engine, oneshot
+from jaxwan.core.families import Static
 from jaxwan.experiment import choices
 from jaxwan.experiment.schema import family_models
 from jaxwan.learning.aggregators import PreAggregator
@@ -154,11 +155,12 @@ def test_attacks_agree_with_numpy():
 
 def ask_the_server(knobs, key, updates, attacker, weights, aggregate=None):
     """Send what the server makes of the honest fleet."""
-    return jnp.where(attacker[:, None], aggregate(updates)[None], updates)
+    sent = knobs["times"] * aggregate(updates)
+    return jnp.where(attacker[:, None], sent[None], updates)
 
 
 def test_an_adaptive_attack_searches_against_the_named_rule(monkeypatch):
-    own = Attack("Ask.", "", {}, {}, ask_the_server, adaptive=True)
+    own = Attack("Ask.", "", {}, {"times": Static(1, "a")}, ask_the_server, adaptive=True)
     monkeypatch.setitem(jw.ATTACKS, "ask", own)
     monkeypatch.setitem(choices.ATTACK_MODELS, "ask", family_models({"ask": own})["ask"])
     fleet = np.concatenate([UPDATES, UPDATES[:2]])
@@ -169,6 +171,8 @@ def test_an_adaptive_attack_searches_against_the_named_rule(monkeypatch):
     ):
         sent = jw.attack("ask", UPDATES, count=2, against=against)
         np.testing.assert_allclose(sent, np.tile(wanted, (2, 1)), rtol=1e-5, atol=1e-6)
+    sent = jw.attack("ask", UPDATES, count=2, times=3)
+    np.testing.assert_allclose(sent[1], 3 * fleet.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_a_knob_does_not_compile_again():
