@@ -152,7 +152,7 @@ def list_command(
     records = rows(kind)
     if as_json:
         print_json(records)
-    else:
+    elif records:
         out.print(as_table(records))
 
 

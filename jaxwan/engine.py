@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -78,6 +79,20 @@ def sample_transfers(
     return opening_s + jax.vmap(lambda word: member.transfer_s(word, bits, path, prepared, start))(
         words
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _called(call: Callable[..., Any], *arguments: Any) -> Any:
+    return call(*arguments)
+
+
+def once(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a hashable function of arrays and return NumPy arrays that may be written to.
+
+    It is compiled once per function, compared by value, and shapes; that is what a cell of a
+    notebook waits for, and only the first time.
+    """
+    return jax.tree.map(np.array, _called(call, *arguments))
 
 
 traces: list[Plan] = []  # one entry per trace of a program, for those who count compilations

@@ -37,6 +37,8 @@ KINDS = {
     "attacks": "sign_flip",
     "optimizers": "adamw",
     "problems": "mlp",
+    "exchanges": "ring",
+    "transports": "cubic",
 }
 
 
@@ -76,6 +78,23 @@ def test_show_knows_names_and_files(jaxwan, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("bandwidth_bps = 3e6\n")
     assert json.loads(jaxwan("show", "network", file, "--json")[1])["bandwidth_bps"] == 3e6
+
+
+def test_show_tells_what_a_fixed_setting_may_be(jaxwan):
+    settings = json.loads(jaxwan("show", "strategy", "async", "--json")[1])["settings"]
+    assert settings["on_stale"]["allowed"] == ["reject", "block"]
+    settings = json.loads(jaxwan("show", "problem", "mlp", "--json")[1])["settings"]
+    assert settings["batch"]["allowed"] == "[1, 65536]"
+    assert "allowed" not in settings["widths"]
+
+
+def test_pre_aggregators_are_listed(jaxwan):
+    from jaxwan.learning.aggregators import PRE_AGGREGATORS
+
+    code, text, _ = jaxwan("list", "pre_aggregators", "--json")
+    assert code == 0
+    assert [record["name"] for record in json.loads(text)] == list(PRE_AGGREGATORS)
+    assert jaxwan("list", "pre_aggregators")[0] == 0
 
 
 def test_schema_is_json(jaxwan):

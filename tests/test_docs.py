@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from jaxwan.api import simulate
+from jaxwan.experiment.choices import FAMILIES
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
+from jaxwan.families import page, settings_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"```toml\n# (\S+\.toml)\n(.*?)```", re.DOTALL)
@@ -45,6 +47,21 @@ def test_the_sweep_file_of_the_page_fans_out(files):
     assert sweep.question == "Which compressor suits the clinics?"
     timed = [experiment.replace(timing_only=True) for experiment, _ in sweep.expand()]
     assert set(simulate(timed, seeds=2).frame["status"]) == {"ok"}
+
+
+def test_the_page_of_families_is_what_the_registries_say():
+    told = (DOCS / "families.md").read_text(encoding="utf-8")
+    assert told == page(), "stale: run `python -m jaxwan.families > docs/families.md`"
+
+
+def test_the_page_of_families_tells_every_setting_of_every_member():
+    told = page()
+    for family in FAMILIES.values():
+        for name, member in family.items():
+            assert f"| `{name}` | {member.summary.replace('|', chr(92) + '|')} |" in told
+            entry = told.split(f"\n- **{name}**")[1:]
+            assert any(all(f"`{key}`" in text.split("\n- **")[0] for key in settings_of(member))
+                       for text in entry), name  # fmt: skip
 
 
 def test_a_network_beside_its_fleet_is_found_from_anywhere(tmp_path, monkeypatch):

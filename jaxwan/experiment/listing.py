@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +31,7 @@ FAMILY_OF = {
     "strategies": "strategy",
     "compressors": "compressor",
     "aggregators": "aggregator",
+    "pre_aggregators": "pre_aggregator",
     "attacks": "attack",
     "optimizers": "optimizer",
     "problems": "problem",
@@ -213,6 +215,17 @@ def knob_record(knob: Knob) -> Record:
     return facts | ({"whole": True} if is_integer(knob) else {})
 
 
+def static_record(arg: Static) -> Record:
+    """Return the facts of a compile-time argument."""
+    facts: Record = {"default": arg.default}
+    if arg.choices:
+        facts["allowed"] = arg.choices
+    elif arg.low is not None or arg.high is not None:
+        low = -math.inf if arg.low is None else arg.low
+        facts["allowed"] = Range(low, math.inf if arg.high is None else arg.high).text
+    return facts | {"meaning": arg.meaning}
+
+
 def member_record(family: str, name: str) -> Record:
     """Return the facts of a family member.
 
@@ -224,11 +237,7 @@ def member_record(family: str, name: str) -> Record:
         raise unknown_name(family, name, members)
     member = members[name]
     knobs = {key: knob_record(knob) for key, knob in getattr(member, "knobs", {}).items()}
-    static = {
-        key: {"default": arg.default, "meaning": arg.meaning}
-        for key, arg in member_static(member).items()
-    }
-    settings = knobs | static
+    settings = knobs | {key: static_record(arg) for key, arg in member_static(member).items()}
     facts = {"name": name, "summary": member.summary, "paper": member.paper}
     return facts | ({"settings": settings} if settings else {})
 
