@@ -19,6 +19,7 @@ from jaxwan.core.tick import Tick
 from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS
 from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS, Form
+from jaxwan.learning.compressors.warmup import scheduled
 from jaxwan.learning.feedback import compress_with_memory, init_memory
 from jaxwan.learning.optimizers import make
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
@@ -161,8 +162,8 @@ def contribute(
     before = _select(tick.fresh, blank(plan, knobs, params), before)
     update, inner = work(plan, knobs, task, params, before.inner, slot)
     sent, rest = compress_with_memory(
-        compressor, plan.feedback, form_of(plan), knobs.decay, knobs.compressor,
-        before.compressor, keys.typed(slot.noise), update,
+        compressor, plan.feedback, form_of(plan), knobs.decay,
+        scheduled(knobs.compressor, tick.cycle), before.compressor, keys.typed(slot.noise), update,
     )  # fmt: skip
     after = _select(tick.weight > 0, Memory(rest, inner), before)
     return sent, model._replace(memory=_write(model.memory, tick.worker, after))
