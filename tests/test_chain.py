@@ -24,6 +24,13 @@ WHERE = {"scenario": "simple", "challenge": "wan_bandwidth"}
 chains = pytest.mark.parametrize("kind", ["topk+int8", "topk+fp16", "randk+int8", "dgc+bf16"])
 
 
+def half_bytes(form: Form, knobs: object) -> Wire:
+    return Wire(form.dim, 4.0, 0)
+
+
+HALF_BYTES = COMPRESSORS["int8"]._replace(wire=half_bytes)
+
+
 def form(kind: str, layout: tuple[tuple[int, ...], ...] = LAYOUT) -> Form:
     return Form(layout, {key: arg.default for key, arg in COMPRESSORS[kind].static.items()})
 
@@ -62,6 +69,9 @@ def test_the_size_is_the_positions_of_one_and_the_values_of_the_other() -> None:
     wire = COMPRESSORS["topk+int8"].wire(Form(((1000,),)), {"ratio": 0.01})
     assert wire == Wire(10, 8.0, 10 * 32 + 32)
     assert COMPRESSORS["randk+fp16"].wire(Form(((1000,),)), {"ratio": 0.01}).bits == 160 + 32
+    assert chain("topk", "half", {**COMPRESSORS, "half": HALF_BYTES}).wire(
+        Form(((203,),)), {"ratio": 1.0}
+    ) == Wire(203, 4.0, 208), "the two halves begin at a whole byte"
 
 
 def test_chains_are_built_once_and_not_listed() -> None:
