@@ -18,6 +18,7 @@ _HOME = {
     "transfer_time": "jaxwan.transfers",
     "trace": "jaxwan.timeline",
     "Experiment": "jaxwan.experiment.spec",
+    "chain": "jaxwan.experiment.constructors",
     "Sweep": "jaxwan.experiment.sweepfile",
     "InputError": "jaxwan.experiment.errors",
     "Results": "jaxwan.results",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
+from jaxwan.experiment.chains import ChainModels
 from jaxwan.experiment.exchanges import EXCHANGES
 from jaxwan.experiment.schema import OneOf, Range, Settings, family_models
 from jaxwan.experiment.strategies import STRATEGIES, Strategy
@@ -57,7 +58,7 @@ def buffer_field(member: Strategy) -> Mapping[str, Any]:
 
 
 STRATEGY_MODELS = family_models(STRATEGIES, buffer_field)
-COMPRESSOR_MODELS = family_models(COMPRESSORS, memory_field)
+COMPRESSOR_MODELS = ChainModels(COMPRESSORS, memory_field)
 AGGREGATOR_MODELS = family_models(AGGREGATORS)
 PRE_AGGREGATOR_MODELS: dict[str, type[Settings]] = {"none": NoPreAggregator} | family_models(
     PRE_AGGREGATORS

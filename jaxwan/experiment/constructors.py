@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 from jaxwan.experiment.choices import (
     AGGREGATOR_MODELS,
     ATTACK_MODELS,
+    COMPRESSOR,
     COMPRESSOR_MODELS,
     EXCHANGE_MODELS,
     OPTIMIZER_MODELS,
     PRE_AGGREGATOR_MODELS,
     STRATEGY_MODELS,
 )
+from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.schema import Settings
+from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.compressors.chain import JOINT, linked
 
 GROUPS = (
     STRATEGY_MODELS, COMPRESSOR_MODELS, AGGREGATOR_MODELS, PRE_AGGREGATOR_MODELS,
@@ -35,9 +39,38 @@ def by_name() -> dict[str, type[Settings]]:
     return found
 
 
+def chain(first: Any, second: Any) -> Settings:
+    """Return the settings of a chain: what `first` keeps is sent as `second` sends it.
+
+    Each is a compressor's name, table or settings; what they say of error feedback is the chain's.
+
+    Raises:
+        InputError: for two that do not fit, or that want different error feedback.
+
+    Example:
+        >>> chain("topk", "int8").kind
+        'topk+int8'
+    """
+    told: list[dict[str, Any]] = [
+        half.model_dump(exclude_unset=True) | {"kind": half.model_dump()["kind"]}
+        if (half := COMPRESSOR.parse(member)) is not None
+        else {"kind": "recommended"}
+        for member in (first, second)
+    ]
+    kind = JOINT.join(half["kind"] for half in told)
+    model, values = COMPRESSOR_MODELS[kind], {"kind": kind}
+    links = linked(told[0]["kind"], told[1]["kind"], COMPRESSORS)
+    for link, own in zip(links, told, strict=True):
+        for name in own.keys() - {"kind"}:
+            field = link.names.get(name, name)
+            if values.setdefault(field, own[name]) != own[name]:
+                raise InputError(f"the two members of {kind!r} differ", field)
+    return model(**values)
+
+
 CONSTRUCTORS = by_name()
 globals().update(CONSTRUCTORS)
-__all__ = ["CONSTRUCTORS", *CONSTRUCTORS]
+__all__ = ["CONSTRUCTORS", "chain", *CONSTRUCTORS]
 
 if TYPE_CHECKING:
 

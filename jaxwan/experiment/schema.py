@@ -28,6 +28,11 @@ SPELLING = {
     "fp16": "FP16",
     "bf16": "BF16",
     "randk": "RandK",
+    "chunk_topk": "ChunkTopK",
+    "dgc": "DGC",
+    "demo": "DeMo",
+    "powersgd": "PowerSGD",
+    "sparseloco": "SparseLoCo",
     "diloco": "DiLoCo",
     "local_sgd": "LocalSGD",
     "streaming_diloco": "StreamingDiLoCo",
@@ -145,7 +150,9 @@ def static_field(static: Static) -> tuple[Any, Any]:
 
 
 def class_name(kind: str) -> str:
-    """Return the constructor's name: trimmed_mean -> TrimmedMean, topk -> TopK."""
+    """Return the constructor's name: trimmed_mean -> TrimmedMean, topk+int8 -> TopK+Int8."""
+    if "+" in kind:
+        return "+".join(map(class_name, kind.split("+")))
     return SPELLING.get(kind) or "".join(part[:1].upper() + part[1:] for part in kind.split("_"))
 
 
@@ -189,8 +196,9 @@ class OneOf:
         """
         if self.open and (value is None or value == "recommended"):
             return None
-        if isinstance(value, tuple(self.models.values())):
-            return cast(Settings, value)
+        kind = getattr(value, "kind", None)
+        if kind in self.models and isinstance(value, self.models[cast(str, kind)]):
+            return value
         table = {"kind": value} if isinstance(value, str) else value
         if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
             names = ", ".join(self.models)
@@ -198,9 +206,11 @@ class OneOf:
                 f"expected a {self.what} name or a table with its kind ({names}), "
                 f"got {shown(value)}"
             )
-        if table["kind"] not in self.models:
-            raise unknown_name(self.what, table["kind"], self.models)
-        return self.models[table["kind"]](**table)
+        try:
+            model = self.models[table["kind"]]
+        except KeyError:
+            raise unknown_name(self.what, table["kind"], self.models) from None
+        return model(**table)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_plain_validator_function(self.parse)
@@ -210,7 +220,7 @@ class OneOf:
         tables = [
             model.model_json_schema() | {"required": ["kind"]} for model in self.models.values()
         ]
-        return {"anyOf": [{"enum": names}, *tables]}
+        return {"anyOf": [{"enum": names}, *tables, *getattr(self.models, "more_schemas", ())]}
 
 
 def as_choice(settings: Settings, family: Mapping[str, Any]) -> Choice:

@@ -11,6 +11,7 @@ from jaxwan.core import keys
 from jaxwan.core.pytrees import row
 from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS
+from jaxwan.learning.compressors.warmup import scheduled
 from jaxwan.learning.feedback import compress_with_memory
 from jaxwan.learning.model import (
     Feed,
@@ -144,7 +145,8 @@ def send(
     own = kept if plan.fragments == 1 else row(kept, place)
     sent, rest = compress_with_memory(
         COMPRESSORS[plan.compressor], plan.feedback, form_of(plan, plan.compressor_static),
-        knobs.decay, knobs.compressor, own, keys.typed(slot.noise), update,
+        knobs.decay, scheduled(knobs.compressor, slot.tick.cycle), own, keys.typed(slot.noise),
+        update,
     )  # fmt: skip
     return sent, rest if plan.fragments == 1 else write(kept, place, rest)
 

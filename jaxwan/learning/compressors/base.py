@@ -58,8 +58,8 @@ class Compressor(NamedTuple):
     diverge. `sums`: packed messages of several workers can be added without decoding, so a ring
     can reduce them. `feedback`: error feedback is on by default. `keeps_zero`: an entry of 0 stays
     0 and does not touch what the others become, so the compressor can shrink the values that a
-    sparse one has kept. `sparse`: only some entries are kept, as they are but for a common factor,
-    and `wire().values` counts them.
+    sparse one has kept. `sparse`: only some entries are kept, as they are but for a common factor;
+    `wire().values` counts them and a message ends with them as float32.
     """
 
     summary: str

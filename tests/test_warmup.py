@@ -1,0 +1,71 @@
+"""The warm-up of a sparse compressor, alone and in the learner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxwan.core import keys
+from jaxwan.core.tick import Tick
+from jaxwan.learning.compressors.warmup import scheduled
+from jaxwan.learning.learner import begin, contribute, feed
+from jaxwan.learning.plan import LearnKnobs, LearnPlan
+from jaxwan.learning.problems import PROBLEMS
+
+DIM, CYCLES = 1024, 12
+
+
+def test_the_share_falls_to_its_end_in_four_stages() -> None:
+    draw = jax.jit(
+        jax.vmap(
+            lambda length, cycle: scheduled({"ratio": 0.001, "warmup": length}, cycle)["ratio"]
+        )
+    )
+    found = draw(jnp.full(10, 8.0), jnp.arange(10, dtype=jnp.int32))
+    stages = 0.001 ** np.repeat([0.2, 0.4, 0.6, 0.8, 1.0], 2)
+    np.testing.assert_allclose(found, stages, rtol=1e-5)
+    np.testing.assert_allclose(stages[:8:2], [0.25, 0.0625, 0.0156, 0.004], rtol=0.02)
+    lengths, cycles = jnp.float32([0, 0, 1, 1, 3, 3]), jnp.int32([0, 5, 0, 1, 2, 2**31 - 1])
+    powers = np.float32([1, 1, 0.2, 1, 0.6, 1])
+    np.testing.assert_allclose(draw(lengths, cycles), 0.001**powers, rtol=1e-5)
+
+
+def test_knobs_without_a_warmup_stay_as_they_are() -> None:
+    knobs = {"ratio": jnp.float32(0.1), "momentum": jnp.float32(0.9)}
+    assert scheduled(knobs, jnp.int32(3)) is knobs
+
+
+def test_a_worker_sends_by_its_own_cycle() -> None:
+    plan = LearnPlan(
+        problem="quadratic", problem_static=(("dim", DIM),), compressor="topk",
+        compressor_static=(), feedback="", aggregator="mean", attack="", optimizer="sgd",
+        optimizer_static=(), inner="", inner_static=(), local_steps=1, workers=2, slots=2,
+        stale=False, eval_points=1,
+    )  # fmt: skip
+    one = jnp.float32(1)
+    knobs = LearnKnobs(
+        problem={"stiffness": one, "power": 0 * one, "noise": one, "spread": 0 * one},
+        compressor={"ratio": one / DIM, "warmup": 8 * one}, decay=one, aggregator={}, attack={},
+        optimizer={"lr": one}, inner={}, workers=jnp.int32(2), ticks=jnp.int32(1),
+    )  # fmt: skip
+    task = PROBLEMS["quadratic"].make_task(dict(plan.problem_static))
+    shape, key = (CYCLES, 1), keys.run_key(0)
+    ticks = Tick(
+        worker=jnp.ones(shape, jnp.int32), cycle=jnp.arange(CYCLES, dtype=jnp.int32)[:, None],
+        base_age=jnp.zeros(shape, jnp.int32), weight=jnp.ones(shape), steps=jnp.ones(shape),
+        attacker=jnp.zeros(shape, bool), fresh=jnp.zeros(shape, bool),
+        fetched=jnp.ones(shape, bool),
+    )  # fmt: skip
+    fed = jax.tree.map(lambda x: x[:, 0], feed(plan, key, ticks))
+
+    def sent(knobs: LearnKnobs) -> np.ndarray:
+        model = begin(plan, knobs, task, key)
+        give = jax.vmap(lambda slot: contribute(plan, knobs, task, model, slot)[0])
+        return np.count_nonzero(jax.jit(give)(fed), axis=1)
+
+    np.testing.assert_array_equal(sent(knobs), np.repeat([256, 64, 16, 4, 1, 1], 2))
+    none = replace(knobs, compressor={"ratio": one / DIM})
+    np.testing.assert_array_equal(sent(none), np.ones(CYCLES))
