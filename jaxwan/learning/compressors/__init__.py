@@ -2,8 +2,11 @@
 
 from jaxwan.learning.compressors.base import Compressor, Form, Knobs, Layout, Wire
 from jaxwan.learning.compressors.dense import DENSE
+from jaxwan.learning.compressors.floats import FLOATS
+from jaxwan.learning.compressors.quantizers import QUANTIZERS
+from jaxwan.learning.compressors.signs import SIGNS
 from jaxwan.learning.compressors.sparse import SPARSE, topk_count
 
 __all__ = ["COMPRESSORS", "Compressor", "Form", "Knobs", "Layout", "Wire", "topk_count"]
 
-COMPRESSORS: dict[str, Compressor] = DENSE | SPARSE
+COMPRESSORS: dict[str, Compressor] = DENSE | FLOATS | QUANTIZERS | SIGNS | SPARSE
