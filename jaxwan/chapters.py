@@ -113,7 +113,10 @@ def strategy_cells(name: str, member: Any) -> Cells:
     traits = words(
         (member.protocol == "barrier", "rounds"),
         (member.protocol == "events", "arrivals"),
-        (bool(member.outer), f"outer {member.outer}"),
+        ("local_steps" in member.static, "local steps"),
+        (bool(member.own), "workers keep models of their own"),
+        (member.exchange != "star", f"exchange {member.exchange}"),
+        (member.buffer is not None, f"buffer {member.buffer}"),
         (bool(kind), f"inner {kind} ({rate})"),
     )
     return {"traits": traits}

@@ -11,9 +11,10 @@ import numpy as np
 from jaxwan.core import keys
 from jaxwan.core.tick import Tick
 from jaxwan.learning.compressors.warmup import scheduled
-from jaxwan.learning.learner import begin, contribute, feed
+from jaxwan.learning.model import begin, feed
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
 from jaxwan.learning.problems import PROBLEMS
+from jaxwan.learning.worker import contribute
 
 DIM, CYCLES = 1024, 12
 
@@ -59,7 +60,7 @@ def test_a_worker_sends_by_its_own_cycle() -> None:
         attacker=jnp.zeros(shape, bool), fresh=jnp.zeros(shape, bool),
         fetched=jnp.ones(shape, bool),
     )  # fmt: skip
-    fed = jax.tree.map(lambda x: x[:, 0], feed(plan, key, ticks))
+    fed = jax.tree.map(lambda x: x if x.ndim == 1 else x[:, 0], feed(plan, key, ticks))
 
     def sent(knobs: LearnKnobs) -> np.ndarray:
         model = begin(plan, knobs, task, key)
