@@ -137,7 +137,6 @@ def exchange_cells(name: str, member: Any) -> Cells:
     traits = words(
         (member.server, "one coordinator"),
         (member.sums, "sums on the way"),
-        (member.timed, "time only"),
     )
     return {"traits": traits}
 
