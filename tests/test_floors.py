@@ -34,6 +34,7 @@ FLOORS = {
     "jaxwan.timeline": 6,
     "jaxwan.validate": 6,
     "jaxwan.decide": 6,
+    "jaxwan.published": 7,
     "jaxwan.answers": 7,
     "jaxwan.api": 7,
     "jaxwan.cache": 7,
