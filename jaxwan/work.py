@@ -52,7 +52,7 @@ def block_width(plan: LearnPlan | None) -> int:
     if plan is None:
         return 1
     dim = size(layout_of(plan.problem, **dict(plan.problem_static)))
-    copies = plan.workers * (plan.stale + bool(plan.feedback)) + plan.slots + 6
+    copies = plan.workers * (plan.holds + bool(plan.feedback)) + plan.slots + 6
     return min(WIDEST_BLOCK, _power_of_two(CACHE_BYTES / (4 * dim * copies)))
 
 

@@ -240,3 +240,35 @@ def test_evaluation_points_of_long_runs_do_not_overflow():
     marks = evaluation_ticks(20, jnp.array([2**30], jnp.int32))
     assert marks[0, -1] == 2**30
     assert (np.diff(marks[0]) > 0).all()
+
+
+def test_a_power_law_spectrum_gives_a_power_law_loss_curve():
+    """With eigenvalues i**-2, L(t) = 1/2 sum l_i exp(-2 lr l_i t) falls as t**-1/2."""
+    ticks = 2000
+    plan, knobs = quadratic(
+        workers=1, slots=1, stale=False, ticks=ticks, lr=0.5, dim=4096, points=20
+    )
+    problem = scalars(stiffness=1.0, power=2.0, noise=0.0, spread=0.0)
+    loss = train(plan, LearnKnobs(**{**vars(knobs), "problem": problem}), rounds(ticks, 1))
+    step = ticks // 20
+    slope = np.log(loss[20] / loss[2]) / np.log(20 / 2)
+    # the curve is a sum over about sqrt(t) modes that are still alive, each of variance 2
+    error = np.sqrt(2 / np.sqrt(2 * step)) / np.log(10)
+    assert abs(slope + 0.5) < 3 * error
+    assert loss[20] < 0.5 * loss[2]
+
+
+def test_the_critical_batch_has_as_much_noise_as_gradient():
+    """Averaged over the critical batch, the noise's square is the gradient's."""
+    static, problem = {"dim": 64}, PROBLEMS["quadratic"]
+    task, params = problem.make_task(static), jnp.ones(64)
+    own = {name: jnp.float32(v) for name, v in
+           {"stiffness": 1.0, "power": 1.0, "noise": 3.0, "spread": 0.0, "batch": 1.0}.items()}
+    batch = problem.critical_batch(static, own, task, params)
+    give = jax.vmap(lambda knobs, n: problem.gradient(
+        static, knobs, task, params, keys.address(keys.run_key(0), n), jnp.int32(0)
+    ), in_axes=(None, 0))  # fmt: skip
+    slopes = np.asarray(give({**own, "batch": batch}, jnp.arange(400)), np.float64)
+    signal = np.sum((1.0 / np.arange(1, 65)) ** 2)
+    noise = np.square(slopes - 1.0 / np.arange(1, 65)).sum(axis=1)
+    assert abs(noise.mean() / signal - 1) < 3 * noise.std(ddof=1) / np.sqrt(400) / signal

@@ -26,7 +26,8 @@ class Problem(NamedTuple):
     labels a poisoner may change, where the task is `labelled`; `evaluate(static, knobs, task,
     params)` returns the held-out (loss, accuracy); `floor(static, knobs, task)` is the held-out
     loss that no model can beat; `activations(static)` counts the values that one sample's forward
-    pass leaves for the backward pass, nothing recomputed.
+    pass leaves for the backward pass, nothing recomputed; `critical_batch(static, knobs, task,
+    params)` is the batch beyond which a larger one hardly helps, where it is known.
     """
 
     summary: str
@@ -43,3 +44,4 @@ class Problem(NamedTuple):
     floor: Callable[[Statics, Knobs, Task], jax.Array]
     activations: Callable[[Statics], int]
     labelled: bool = True
+    critical_batch: Callable[[Statics, Knobs, Task, jax.Array], jax.Array] | None = None

@@ -34,10 +34,11 @@ def gradient(
     static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
     relabel: Relabel | None = None,
 ) -> jax.Array:  # fmt: skip
-    """Return curvature x (distance to the worker's optimum) plus white noise."""
+    """Return curvature x (distance to the worker's optimum) plus white noise / sqrt(batch)."""
     optimum_key = keys.address(keys.stream(keys.run_key(0), "optimum"), worker)
     optimum = knobs["spread"] * keys.normals(optimum_key, static["dim"])
-    noise = knobs["noise"] * keys.normals(key, static["dim"])
+    size = knobs["noise"] / jnp.sqrt(knobs.get("batch", jnp.float32(1)))
+    noise = size * keys.normals(key, static["dim"])
     return curvature(knobs, task) * (params - optimum) + noise
 
 
@@ -46,6 +47,18 @@ def evaluate(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the exact loss 1/2 sum(curvature x params**2), and NaN: there are no classes."""
     return 0.5 * jnp.sum(curvature(knobs, task) * params**2), jnp.float32(jnp.nan)
+
+
+def critical_batch(
+    static: Statics, knobs: Knobs, task: Task, params: jax.Array
+) -> jax.Array:
+    """Return the gradient noise scale: the batch whose noise is as large as the gradient.
+
+    tr(Sigma) / |gradient|**2 = dim x noise**2 / |curvature x params|**2 (McCandlish et al. 2018,
+    equation 2.9). Below it a larger batch saves steps in proportion, above it hardly any.
+    """
+    slope = curvature(knobs, task) * params
+    return static["dim"] * knobs["noise"] ** 2 / jnp.maximum(jnp.sum(slope**2), 1e-30)
 
 
 def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
@@ -64,7 +77,8 @@ QUADRATIC = Problem(
     knobs={
         "stiffness": Knob(1.0, 0.0, 1e6, "largest eigenvalue", open_low=True),
         "power": Knob(1.0, 0.0, 10.0, "decay of the eigenvalues with their rank"),
-        "noise": Knob(0.1, 0.0, 1e6, "standard deviation of each gradient entry"),
+        "noise": Knob(0.1, 0.0, 1e6, "standard deviation of one sample's gradient entry"),
+        "batch": Knob(1, 1, 1_000_000_000, "samples that a gradient averages"),
         "spread": Knob(0.0, 0.0, 1e6, "standard deviation of the workers' optima"),
     },
     static={"dim": Static(256, "number of parameters", low=1, high=10**8)},
@@ -76,4 +90,5 @@ QUADRATIC = Problem(
     floor=floor,
     activations=activations,
     labelled=False,
+    critical_batch=critical_batch,
 )
