@@ -49,6 +49,15 @@ def test_the_sweep_file_of_the_page_fans_out(files):
     assert set(simulate(timed, seeds=2).frame["status"]) == {"ok"}
 
 
+def test_the_sweeps_of_the_page_on_learning_resolve(tmp_path):
+    blocks = BLOCK.findall((DOCS / "learning.md").read_text(encoding="utf-8"))
+    counts = {}
+    for name, text in blocks:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        counts[name] = len(Sweep.from_toml(str(tmp_path / name)).resolve()[0])
+    assert counts == {"compress.toml": 4, "attacked.toml": 8}
+
+
 def test_the_page_of_families_is_what_the_registries_say():
     told = (DOCS / "families.md").read_text(encoding="utf-8")
     assert told == page(), "stale: run `python -m jaxwan.families > docs/families.md`"
