@@ -12,7 +12,8 @@ import numpy as np
 from jaxwan import engine
 from jaxwan.core.pytrees import replace
 from jaxwan.experiment.errors import InputError
-from jaxwan.experiment.lower import group, sizes
+from jaxwan.experiment.lower import group
+from jaxwan.experiment.messages import sizes
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.stats.intervals import Interval, mean_interval

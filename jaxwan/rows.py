@@ -13,7 +13,6 @@ from jaxwan.columns import IDENTITY, typed
 from jaxwan.engine import Output
 from jaxwan.experiment.devices import fits, memory_bytes
 from jaxwan.experiment.lower import (
-    Sizes,
     budget,
     compress_s,
     config_id,
@@ -21,8 +20,8 @@ from jaxwan.experiment.lower import (
     local_steps,
     own_steps,
     run_id,
-    sizes,
 )
+from jaxwan.experiment.messages import Sizes, sizes
 from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
 from jaxwan.experiment.resolved import Resolved, Worker
 from jaxwan.experiment.rounds import fragments

@@ -11,7 +11,8 @@ import pytest
 
 import jaxwan as jw
 from jaxwan.experiment.jsonschema import json_schema
-from jaxwan.experiment.lower import config_id, sizes
+from jaxwan.experiment.lower import config_id
+from jaxwan.experiment.messages import sizes
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.sweepfile import Sweep
 from jaxwan.learning.compressors import COMPRESSORS, Compressor, Form, Wire

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import jaxwan as jw
 from jaxwan.core import keys
 from jaxwan.core.tick import Tick
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.messages import sizes
+from jaxwan.experiment.resolve import resolve
 from jaxwan.learning.compressors.warmup import scheduled
 from jaxwan.learning.model import begin, feed
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
@@ -70,3 +76,36 @@ def test_a_worker_sends_by_its_own_cycle() -> None:
     np.testing.assert_array_equal(sent(knobs), np.repeat([256, 64, 16, 4, 1, 1], 2))
     none = replace(knobs, compressor={"ratio": one / DIM})
     np.testing.assert_array_equal(sent(none), np.ones(CYCLES))
+
+
+LINK = {"bandwidth_bps": 1e6, "delay_s": 0.0, "jitter_s": 0.0}
+
+
+def own(strategy: str, steps: int, **compressor: Any) -> jw.Experiment:
+    return jw.Experiment(
+        scenario="simple", challenge="baseline", workers=3, strategy=strategy, steps=steps,
+        compressor=jw.TopK(**compressor), timing_only=True, compute={"sigma": 0.0}, link=LINK,
+    )  # fmt: skip
+
+
+def stage_bits(ratio: float) -> list[int]:
+    """Return the sizes of the four stages and the final one, each as if it were fixed."""
+    kept = [ratio ** ((stage + 1) / 5) for stage in range(4)] + [ratio]
+    return [sizes(resolve(own("sync", 1, ratio=each))).update_bits for each in kept]
+
+
+def test_a_warm_up_is_charged_at_the_size_of_each_stage() -> None:
+    """Ten rounds of three workers, two rounds in each stage; downloads are dense meanwhile."""
+    row = jw.simulate(own("sync", 10, ratio=0.01, warmup=8), seeds=1).frame.iloc[0]
+    bits, dense = stage_bits(0.01), 32 * 235_146
+    np.testing.assert_allclose(row.bytes_sent, 3 * 2 * sum(bits) / 8, rtol=1e-5)
+    np.testing.assert_allclose(row.bytes_received, 3 * (8 * dense + 2 * 3 * bits[4]) / 8, rtol=1e-5)
+    on_wire = 2 * sum(bits) + 8 * dense + 2 * 3 * bits[4]
+    np.testing.assert_allclose(row.time_s, 10 * 0.05 + on_wire / 1e6, rtol=1e-4)
+
+
+def test_a_warm_up_is_charged_under_events_too() -> None:
+    row = jw.simulate(own("async", 5, ratio=0.01, warmup=4), seeds=1).frame.iloc[0]
+    np.testing.assert_allclose(row.bytes_sent, 3 * sum(stage_bits(0.01)) / 8, rtol=1e-5)
+    with pytest.raises(InputError, match="warmup"):
+        resolve(own("sync", 1, warmup=4).replace(exchange={"kind": "star", "ingress_bps": 1e9}))

@@ -40,7 +40,10 @@ def memory_field(member: Any) -> Mapping[str, Any]:
     usual = "on" if member.feedback else "off"
     text = f"error feedback, or the estimate of EF21; {usual} unless told"
     share = Annotated[float, Range(0.0, 1.0)]
-    return {
+    cycles = Annotated[int, Range(0, 1_000_000_000)]
+    told = "cycles of a worker over which the ratio falls to its value, in four stages"
+    early = {"warmup": (cycles, Field(default=0, description=told))}
+    return (early if "ratio" in member.knobs else {}) | {
         "error_feedback": (Switch | Literal["ef21"] | None, Field(default=None, description=text)),
         "error_decay": (
             share, Field(default=member.decay, description="decay of the error memory")

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxwan.core.pytrees import replace
-from jaxwan.core.units import BITS_PER_BYTE, FLOAT32_BITS
+from jaxwan.experiment.messages import sizes, warmup_sizes
 from jaxwan.experiment.outages import (
     failure_knobs,
     intervals_of,
@@ -38,41 +38,15 @@ from jaxwan.experiment.rounds import (
 )
 from jaxwan.experiment.skies import points_of, weather_knobs
 from jaxwan.experiment.strategies import STRATEGIES
-from jaxwan.learning.compressors import COMPRESSORS, Form, Layout, Wire
 from jaxwan.learning.optimizers import OPTIMIZERS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
-from jaxwan.learning.problems import layout_of, with_defaults
-from jaxwan.learning.problems.flat import size
+from jaxwan.learning.problems import with_defaults
 from jaxwan.world.durations import DurationKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 
 UNBOUNDED = 2**30  # a staleness nobody reaches
 PADDING = {"up_bps": math.inf, "down_bps": math.inf, "delay_s": 0.0, "loss": 0.0, "jitter_s": 0.0}
 NOBODY = Choice("sign_flip", {"scale": 1.0})  # where nobody attacks: an empty mask, no extra plan
-
-
-class Sizes(NamedTuple):
-    """Full-size messages of one experiment, exact."""
-
-    parameters: int
-    update_bits: int
-    dense_bits: int
-    fetch_bits: int  # one update as it is downloaded
-
-    @property
-    def update_bytes(self) -> int:
-        """Return the bytes of one compressed update."""
-        return -(-self.update_bits // BITS_PER_BYTE)
-
-    @property
-    def fetch_bytes(self) -> int:
-        """Return the bytes of one update as it is downloaded."""
-        return -(-self.fetch_bits // BITS_PER_BYTE)
-
-    @property
-    def dense_bytes(self) -> int:
-        """Return the bytes of the whole model."""
-        return self.dense_bits // BITS_PER_BYTE
 
 
 class Budget(NamedTuple):
@@ -107,25 +81,6 @@ def problem_of(resolved: Resolved) -> Choice:
     if full and "batch" in static and "batch" not in chosen.static:
         static["batch"] = resolved.scenario.batch
     return Choice(chosen.kind, chosen.knobs, static)
-
-
-def wire_of(compressor: Choice, layout: Layout) -> Wire:
-    """Return the size of one message about a model of this layout."""
-    form = Form(layout, compressor.static)
-    return COMPRESSORS[compressor.kind].wire(form, compressor.knobs)
-
-
-def sizes(resolved: Resolved) -> Sizes:
-    """Return the messages of the full-size model; shapes only, nothing is allocated."""
-    model = resolved.scenario.model
-    layout = layout_of(model.kind, **model.static)
-    wire = wire_of(resolved.compressor, layout)
-    count, parts = size(layout), fragments(resolved)
-    up = math.ceil(wire.bits / parts)
-    down = up
-    if resolved.downlink is not None:
-        down = math.ceil(wire_of(resolved.downlink, layout).bits / parts)
-    return Sizes(count, up, count * FLOAT32_BITS, down)
 
 
 def is_barrier(resolved: Resolved) -> bool:
@@ -307,6 +262,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         update_bits=_f32(message.update_bits),
         dense_bits=_f32(message.dense_bits),
         fetch_bits=_f32(message.fetch_bits),
+        **warmup_sizes(resolved),
         max_staleness=np.asarray(setting(resolved, "max_staleness", UNBOUNDED), np.int32),
         detection_s=_f32(detection * step_s),
         cycle_ends=np.asarray(length.cycle_ends, np.int32),
@@ -339,7 +295,8 @@ def learn_knobs(resolved: Resolved, width: int) -> LearnKnobs:
         extra["outer_every"] = np.asarray(setting(resolved, "outer_every", 1), np.int32)
     return LearnKnobs(
         problem=_numbers(problem_of(resolved).knobs),
-        compressor=_numbers(resolved.compressor.knobs),
+        compressor=_numbers(resolved.compressor.knobs)
+        | ({"warmup": _f32(resolved.warmup)} if resolved.warmup else {}),
         decay=_f32(resolved.error_decay),  # type: ignore[arg-type]
         aggregator=_numbers(resolved.aggregator.knobs),
         pre_aggregator=_numbers(resolved.pre_aggregator.knobs if resolved.pre_aggregator else {}),

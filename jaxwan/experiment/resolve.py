@@ -308,7 +308,6 @@ def resolve_and_warn(
     check_aggregator(chosen["aggregator"], slots, warnings)
     compressor = picked(experiment, challenge, "compressor")
     memory = memory_of(compressor, warnings)
-    own = experiment.optimizer
     downlink = experiment.downlink and as_choice(experiment.downlink, FAMILIES["compressor"])
     exchange = exchange_of(experiment, chosen["strategy"].kind)
     resolved = Resolved(
@@ -321,11 +320,12 @@ def resolve_and_warn(
         buffer=buffer,
         error_feedback=memory,
         error_decay=compressor.error_decay,
+        warmup=getattr(compressor, "warmup", 0),
         pre_aggregator=before_of(experiment),
         attack=attack_of(experiment, workers, scenario, warnings),
         attack_first=experiment.attack_stage == "update",
         downlink=downlink,
-        optimizer=optimizer_of(own, chosen["strategy"], scenario),
+        optimizer=optimizer_of(experiment.optimizer, chosen["strategy"], scenario),
         transport=experiment.link.transport,
         streams=experiment.link.streams,
         window_bytes=experiment.link.window_bytes,

@@ -148,6 +148,7 @@ class Resolved:
     compressor: Choice
     error_feedback: str  # "", "plain" or "ef21"
     error_decay: float
+    warmup: int  # cycles in which the compressor's ratio falls to its value
     aggregator: Choice
     attack: Choice | None  # None where nobody attacks
     optimizer: Choice

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxwan.core.schedule import STAGES
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.exchanges import EXCHANGES
 from jaxwan.experiment.resolved import Choice, Resolved
@@ -161,6 +162,9 @@ def _check_learning(resolved: Resolved, ahead: float) -> None:
            "strategy.fragments")  # fmt: skip
     _needs(not learns or ahead == round(ahead), f"{ahead:g} is no whole number of steps; set "
            "timing_only = true", "strategy.overlap_steps")  # fmt: skip
+    _needs(not (resolved.warmup and is_shared(resolved)), "updates of different sizes do not share "
+           "the coordinator's link yet; leave ingress_bps and egress_bps out",
+           "compressor.warmup")  # fmt: skip
     _needs(resolved.downlink is None or exchange == "star", "only a server merges updates before "
            "it sends them on: use exchange star", "downlink")  # fmt: skip
     _needs(resolved.downlink is None or own not in ("gossip", "regions"), "there is no one server "
@@ -183,6 +187,7 @@ def traits(resolved: Resolved) -> dict[str, Any]:
         "shared": is_shared(resolved),
         "blocking": blocks(resolved),
         "merged": resolved.downlink is not None,
+        "stages": STAGES + 1 if resolved.warmup else 1,
     }
 
 

@@ -13,7 +13,14 @@ from jaxwan.core.pytrees import replace
 from jaxwan.core.tick import Tick
 from jaxwan.world.closing import close
 from jaxwan.world.compute import Pace, compute_s
-from jaxwan.world.exchange import Fetch, Transfers, transfers, what_to_fetch
+from jaxwan.world.exchange import (
+    Fetch,
+    Transfers,
+    payload_share,
+    transfers,
+    warming,
+    what_to_fetch,
+)
 from jaxwan.world.failures import Wait, Walk, await_up, walk
 from jaxwan.world.plan import WorldPlan
 from jaxwan.world.record import Lived
@@ -100,7 +107,8 @@ def _move(
 ) -> tuple[Fetch, Transfers, jax.Array]:
     """Draw everybody's transfers and seconds of computation for a round, all `[worker]`."""
     knobs = world.knobs
-    fetch = what_to_fetch(knobs, state.applied - state.seen, state.stranger)
+    anew = state.stranger | warming(knobs, state.cycle)
+    fetch = what_to_fetch(knobs, state.applied - state.seen, anew)
 
     def one(
         place: jax.Array, worker: Worker, spells: jax.Array, cycle: jax.Array, fetch: Fetch
@@ -143,7 +151,7 @@ def _work(
     begin = clock.choose(takes_part, _in_fleet(start), clock.never(takes_part.shape))
     work = (moved.download_s, compute, moved.upload_s)
     walked = jax.vmap(one)(world.workers.spell_key, state.spells, work, begin)
-    payloads, sends = jnp.ones_like(compute), walked.computed
+    payloads, sends = payload_share(plan, knobs, state.cycle), walked.computed
     wire_up_s, wire_down_s = moved.wire_up_s, moved.wire_down_s
     if plan.shared and plan.exchange == "star":
         walked = _queue(plan, world, walked, moved, start, takes_part)

@@ -20,7 +20,14 @@ from jaxwan.core.pytrees import replace, row
 from jaxwan.core.tick import Tick
 from jaxwan.world.ahead import Lead, joined, must_wait, nobody_ahead, wake
 from jaxwan.world.compute import Pace, compute_s
-from jaxwan.world.exchange import Transfers, fetch_bits, transfers, what_to_fetch
+from jaxwan.world.exchange import (
+    Transfers,
+    fetch_bits,
+    payload_share,
+    transfers,
+    warming,
+    what_to_fetch,
+)
 from jaxwan.world.failures import await_up, walk
 from jaxwan.world.ingress import Flows, drained, fair_bps, first_through, no_flows
 from jaxwan.world.plan import WorldKnobs, WorldPlan
@@ -165,7 +172,7 @@ def _next_end(plan: WorldPlan, knobs: WorldKnobs, state: EventState, slot: jax.A
     return _End(live, opens, worker, at, done, age, arrives & fits, arrives & ~fits, lost, sends)
 
 
-def _count(counts: Counts, end: _End, hit: jax.Array) -> Counts:
+def _count(plan: WorldPlan, knobs: WorldKnobs, counts: Counts, end: _End, hit: jax.Array) -> Counts:
     """Add one cycle end to the counts."""
     arrived = end.accepted | end.rejected
     ended = arrived | end.lost
@@ -178,7 +185,7 @@ def _count(counts: Counts, end: _End, hit: jax.Array) -> Counts:
     delivered = (done.transfer_s, done.latency_s, done.wire_up_s, done.wire_down_s)
     seconds = (
         jnp.where(ended, done.busy_s, 0.0), *(jnp.where(arrived, s, 0.0) for s in delivered),
-        arrived.astype(jnp.float32),
+        jnp.where(arrived, payload_share(plan, knobs, done.cycle), 0.0),
     )  # fmt: skip
     return count(counts, events, seconds, age, hit & end.accepted, hit & arrived)
 
@@ -222,7 +229,8 @@ def _start_cycle(
     pace = Pace(worker.compute_key, worker.speed, slowed_at(done.spells, begin))
     knobs = replace(knobs, local_steps=worker.steps)
     compute = compute_s(knobs, pace, cycle)
-    fetch = what_to_fetch(knobs, start.applied - done.applied, done.wiped)
+    anew = done.wiped | warming(knobs, cycle)
+    fetch = what_to_fetch(knobs, start.applied - done.applied, anew)
     moved: Transfers = transfers(
         plan, knobs, worker.link, world.ready, end.worker, cycle, fetch, compute, begin
     )
@@ -306,14 +314,17 @@ def _slot(world: World, end: _End) -> Tick:
     )
 
 
-def _lived(world: World, end: _End, begun: _Begun, pending: Pending) -> Lived:
+def _lived(
+    plan: WorldPlan, world: World, end: _End, begun: _Begun, pending: Pending
+) -> Lived:
     """Tell what the worker lives through in the cycle that follows an end."""
     knobs, several = world.knobs, pending.updates * fetch_bits(world.knobs)
     return Lived(
         began=end.live & ~end.sends & ~pending.joining, worker=end.worker, cycle=pending.cycle,
         begin=begun.at, busy_s=pending.busy_s, computed=pending.computed, sends=pending.computed,
         ended=end.at, lost=pending.lost, cancelled=jnp.array(False), slowed=begun.slowed,
-        down_bits=jnp.where(pending.dense, knobs.dense_bits, several), up_bits=knobs.update_bits,
+        down_bits=jnp.where(pending.dense, knobs.dense_bits, several),
+        up_bits=knobs.update_bits * payload_share(plan, knobs, pending.cycle),
     )  # fmt: skip
 
 
@@ -352,12 +363,12 @@ def tick(plan: WorldPlan, world: World, state: EventState) -> tuple[EventState, 
             applied=applied,
             end=ends,
             pending=jnp.where(hit[:, None], pack(pending)[None], state.pending),
-            counts=_count(state.counts, end, hit),
+            counts=_count(plan, knobs, state.counts, end, hit),
             status=state.status | status,
             lead=lead,
             flows=flows,
         )
-        lived = _lived(world, end, begun, pending) if plan.watched else None
+        lived = _lived(plan, world, end, begun, pending) if plan.watched else None
         return (state, taken), (_slot(world, end), lived)
 
     slots = jnp.arange(plan.slots, dtype=jnp.int32)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import Instant
+from jaxwan.core.pytrees import replace
+from jaxwan.core.schedule import stage_of
 from jaxwan.world.compute import hidden_s
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.tape import met_bps
@@ -81,7 +83,10 @@ def _prepare(plan: WorldPlan, knobs: WorldKnobs) -> tuple[jax.Array, jax.Array]:
 
     def one(link: Link) -> tuple[jax.Array, jax.Array]:
         down, up = paths(knobs, link)
-        return transport.prepare(down), transport.fix(up, knobs.update_bits)
+        if knobs.stage_bits is None:
+            return transport.prepare(down), transport.fix(up, knobs.update_bits)
+        each = jax.vmap(transport.fix, in_axes=(None, 0))(up, knobs.stage_bits)
+        return transport.prepare(down), each.ravel()
 
     no_luck = jnp.zeros((plan.workers, 2), jnp.uint32)
     return jax.vmap(one)(links(knobs, no_luck))
@@ -95,7 +100,7 @@ def _distinct(knobs: WorldKnobs) -> tuple[jax.Array, jax.Array, jax.Array]:
     runs = knobs.update_bits.shape[0]
     link = links(knobs, knobs.speed)
     own = (link.up_bps, link.down_bps, link.delay_s, link.loss, link.jitter_s)
-    facts = (*own, knobs.update_bits, knobs.streams, knobs.window_bytes)
+    facts = (*own, knobs.update_bits, knobs.stage_bits, knobs.streams, knobs.window_bytes)
     table = jnp.concatenate([x.reshape(runs, -1) for x in facts if x is not None], axis=1)
     new = jnp.any(table[1:] != table[:-1], axis=1)
     row = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
@@ -128,6 +133,27 @@ def prepare_one(plan: WorldPlan, knobs: WorldKnobs) -> Ready:
     """Work out what the transport needs of the links of one run."""
     down, up = _prepare(plan, knobs)
     return Ready(down.ravel(), up.ravel(), jnp.int32(0))
+
+
+def staged(plan: WorldPlan, knobs: WorldKnobs, cycle: jax.Array) -> tuple[WorldKnobs, jax.Array]:
+    """Return the knobs with the size of an update in a worker's cycle, and which stage that is."""
+    if plan.stages == 1:
+        return knobs, jnp.int32(0)
+    assert knobs.warmup is not None
+    assert knobs.stage_bits is not None
+    stage = stage_of(knobs.warmup, cycle)
+    return replace(knobs, update_bits=knobs.stage_bits[stage]), stage
+
+
+def warming(knobs: WorldKnobs, cycle: jax.Array) -> jax.Array:
+    """Tell whether a cycle belongs to the warm-up; the server then sends the dense model."""
+    return jnp.array(False) if knobs.warmup is None else cycle < knobs.warmup
+
+
+def payload_share(plan: WorldPlan, knobs: WorldKnobs, cycle: jax.Array) -> jax.Array:
+    """Return the size of a cycle's update, in final updates."""
+    own, _ = staged(plan, knobs, cycle)
+    return jnp.ones(cycle.shape) if plan.stages == 1 else own.update_bits / knobs.update_bits
 
 
 def fetch_bits(knobs: WorldKnobs) -> jax.Array:
@@ -194,6 +220,7 @@ def transfers(
     links change with time, the upload meets what is there when the computing ends without outages.
     """
     transport = TRANSPORTS[plan.transport]
+    knobs, stage = staged(plan, knobs, cycle)
     down_word, up_word = keys.threefry(link.key, cycle, jnp.uint32(0))
     # drawn once, not again in every loop that uses them
     link, bits, down_word, up_word = jax.lax.optimization_barrier(
@@ -214,7 +241,8 @@ def transfers(
     place = ready.row * plan.workers + place
     download_s = transport.delivery_s(down_word, bits, down, ready.down, place * transport.size)
     upload_s = transport.fixed_delivery_s(
-        up_word, knobs.update_bits, up, ready.up, place * transport.fixed_size
+        up_word, knobs.update_bits, up, ready.up,
+        (place * plan.stages + stage) * transport.fixed_size,
     )
     if plan.connect:
         opening_s = handshake_s(down_word, down), handshake_s(up_word, up)

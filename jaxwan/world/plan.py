@@ -34,6 +34,7 @@ class WorldPlan:
     weather: bool = False  # links change with time
     points: int = 0  # room for the pieces of recorded bandwidth
     merged: bool = False  # the server sends one merged update a version, not every contribution
+    stages: int = 1  # sizes of an update while its compressor warms up, the final one included
     watched: bool = False  # ticks also tell what the workers lived through
 
 
@@ -92,5 +93,7 @@ class WorldKnobs:
     closing: ClosingKnobs | None = None  # barrier: what may close a round early
     server: ServerKnobs | None = None  # barrier: the coordinator's own link, where it has a limit
     site: SiteKnobs | None = None  # the network within a region, for the hierarchical exchange
+    warmup: jax.Array | None = None  # int32; cycles of a worker in which its updates shrink
+    stage_bits: jax.Array | None = None  # [stage]; one compressed update, in the end update_bits
     fetch_bits: jax.Array | None = None  # of one update downloaded; None = update_bits
     weather: WeatherKnobs | None = None  # what time does to the links

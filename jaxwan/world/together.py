@@ -12,7 +12,7 @@ from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import replace
 from jaxwan.world.collectives import COLLECTIVES, ring_s
 from jaxwan.world.compute import BACKWARD_SHARE
-from jaxwan.world.exchange import Fetch, transfers
+from jaxwan.world.exchange import Fetch, payload_share, staged, transfers
 from jaxwan.world.failures import Walk, await_up, walk
 from jaxwan.world.ingress import Flows, drained, due_s, fair_bps
 from jaxwan.world.plan import ServerKnobs, SiteKnobs, WorldPlan
@@ -94,11 +94,12 @@ def _exchange(
         outer = rounds % knobs.site.outer_every == knobs.site.outer_every - 1
         count, speaks = jnp.where(outer, inside.regions, 1), inside.leads & outer
     shape = _shape(BETWEEN_REGIONS if inside else plan.exchange, count)
-    sent = Fetch(jnp.array(False), jnp.int32(0), knobs.update_bits * shape.payloads)
 
     def one(
         place: jax.Array, worker: Worker, cycle: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
+        bits = staged(plan, knobs, cycle)[0].update_bits * shape.payloads
+        sent = Fetch(jnp.array(False), jnp.int32(0), bits)
         own = replace(knobs, local_steps=worker.steps)
         moved = transfers(
             plan, own, worker.link, world.ready, place, cycle, sent, jnp.float32(0), at
@@ -109,7 +110,7 @@ def _exchange(
     slowest = jnp.max(jnp.where(speaks, sent_s, 0.0))
     latency = jnp.max(jnp.where(speaks, knobs.delay_s, 0.0))
     seconds = jnp.where(count > 1, slowest + (shape.messages - 1.0) * latency, 0.0)
-    payloads = jnp.where(speaks, shape.payloads, 0.0)
+    payloads = jnp.where(speaks, shape.payloads * payload_share(plan, knobs, cycle), 0.0)
     wire_s = jnp.where(speaks, wire_s, 0.0)
     if inside is None:
         return _Sent(seconds, payloads, wire_s)
