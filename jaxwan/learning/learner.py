@@ -207,8 +207,9 @@ def aggregate(
 
     if plan.attack:
         attack_key = _tick_key(key, "attack", tick)
+        settings = knobs.attack | dict(plan.attack_static)
         updates = ATTACKS[plan.attack].corrupt(
-            knobs.attack, attack_key, updates, tick.attacker, tick.weight, lambda x: defend(x)[0]
+            settings, attack_key, updates, tick.attacker, tick.weight, lambda x: defend(x)[0]
         )
     return defend(updates)
 

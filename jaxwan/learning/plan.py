@@ -35,6 +35,7 @@ class LearnPlan:
     aggregator_static: Statics = ()
     pre_aggregator: str = ""  # "" for none
     pre_aggregator_static: Statics = ()
+    attack_static: Statics = ()
 
 
 @pytree
