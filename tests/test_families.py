@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.contracts import DIM, contract_form, host, other
-from helpers.members import aggregate, defaults, fixed
+from helpers.contracts import DIM, contract_form, other
+from helpers.members import defaults, fixed
 
-from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS, trim_count
+from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS
 from jaxwan.learning.attacks import ATTACKS
 from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.feedback import compress_with_memory, init_memory
@@ -30,8 +30,6 @@ FAMILIES = {
     "attack": ATTACKS,
     "optimizer": OPTIMIZERS,
 }
-aggregators = pytest.mark.parametrize("name", AGGREGATORS)
-attacks = pytest.mark.parametrize("name", ATTACKS)
 optimizers = pytest.mark.parametrize("name", OPTIMIZERS)
 everyone = pytest.mark.parametrize(  # by member, so that its tests share their programs
     ("kind", "name"),
@@ -88,7 +86,8 @@ def case(kind: str, name: str) -> Case:
         attacker = jnp.zeros((RUNS, SLOTS), bool).at[:, 4].set(True)
 
         def corrupt(knobs: Any, *inputs: Any) -> Any:
-            return ATTACKS[name].corrupt(knobs, *inputs, partial(jnp.mean, axis=0))
+            settings = knobs | fixed(ATTACKS[name].static)
+            return ATTACKS[name].corrupt(settings, *inputs, partial(jnp.mean, axis=0))
 
         return Case(corrupt, (keys, updates, attacker, weights))
 
@@ -185,158 +184,6 @@ def test_finite_and_same_memory_on_ties_and_extremes(kind: str, name: str) -> No
     assert finite(member, found)
     if keeps:
         assert kinds(found[-1]) == kinds(inputs[0])
-
-
-# Aggregators
-
-
-Plain = Mapping[str, float]
-
-
-def trimmed_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    cut = int(knobs["trim_ratio"] * len(rows) + 1e-4)
-    return np.sort(rows, axis=0)[cut : len(rows) - cut].mean(axis=0)
-
-
-def best_first(knobs: Plain, rows: np.ndarray) -> np.ndarray:
-    """Order the rows by the sum of squared distances to their n − f − 2 nearest."""
-    near, scores = max(len(rows) - int(knobs["f"]) - 2, 1), []
-    for i, row in enumerate(rows):
-        others = np.delete(rows, i, axis=0)
-        scores.append(np.sort(np.square(others - row).sum(axis=1))[:near].sum())
-    return np.argsort(scores, kind="stable")
-
-
-def krum_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return rows[best_first(knobs, rows)[0]]
-
-
-def multi_krum_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    m = int(knobs["m"]) or max(len(rows) - int(knobs["f"]), 1)
-    return rows[best_first(knobs, rows)[:m]].mean(axis=0)
-
-
-def weiszfeld_twin(knobs: Plain, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    centre = np.median(rows, axis=0)
-    wide = np.sort(np.linalg.norm(rows - centre, axis=1))[(len(rows) - 1) // 2]
-    for t in range(8):
-        away = np.linalg.norm(rows - centre, axis=1)
-        pull = w / np.maximum(away, max(knobs["nu"], wide / 4**t))
-        centre = pull @ rows / pull.sum()
-    return centre
-
-
-TWINS: dict[str, Callable[[Plain, np.ndarray, np.ndarray], np.ndarray]] = {
-    "mean": lambda knobs, rows, w: np.average(rows, axis=0, weights=w),
-    "median": lambda knobs, rows, w: np.median(rows, axis=0),
-    "trimmed_mean": trimmed_twin,
-    "krum": krum_twin,
-    "multi_krum": multi_krum_twin,
-    "geometric_median": weiszfeld_twin,
-}
-
-
-def drawn(name: str, draw: np.random.Generator, slots: int) -> dict[str, float]:
-    """Draw a member's knobs: half the time those against some attackers, else any."""
-    aggregator = AGGREGATORS[name]
-    if draw.uniform() < 0.5:
-        set_against = aggregator.against(int(draw.integers((slots + 1) // 2)), slots)
-        return {**host(defaults(aggregator.knobs)), **set_against}
-    return {
-        knob: float(draw.integers(slots + 1))
-        if isinstance(facts.default, int)
-        else draw.uniform(facts.low, facts.high)
-        for knob, facts in aggregator.knobs.items()
-    }
-
-
-@aggregators
-def test_aggregators_match_numpy_on_random_cases(name: str) -> None:
-    aggregator, draw = AGGREGATORS[name], np.random.default_rng(21)
-    program = jax.jit(jax.vmap(partial(aggregate, name)))
-    for slots in (1, 2, 5, 16, 70):
-        cases = 40
-        rows = draw.normal(size=(cases, slots, 5)).astype(np.float32)
-        rows[::4] = np.round(rows[::4])
-        rows[1::4, slots // 2] = rows[1::4, 0]
-        w = draw.uniform(0.1, 2, (cases, slots)) * (draw.uniform(size=(cases, slots)) < 0.7)
-        w[:, 0] = 1
-        rolls = [drawn(name, draw, slots) for _ in range(cases)]
-        knobs = {knob: np.float32([roll[knob] for roll in rolls]) for knob in aggregator.knobs}
-        w = w.astype(np.float32)
-        poisoned = np.where(w[:, :, None] > 0, rows, np.nan)
-        poisoned[::3] = rows[::3]
-        found = program(knobs, poisoned, w)
-        for i in range(cases):
-            here, own = rows[i, w[i] > 0].astype(np.float64), {k: v[i] for k, v in knobs.items()}
-            wanted = TWINS[name](own, here, w[i, w[i] > 0])
-            np.testing.assert_allclose(found[i], wanted, rtol=1e-5, atol=1e-5)
-
-
-@aggregators
-def test_nobody_alive_gives_zeros_and_one_is_the_identity(name: str) -> None:
-    aggregator = AGGREGATORS[name]
-    knobs, updates = defaults(aggregator.knobs), normals(0, SLOTS, 4).at[1].set(jnp.nan)
-    nobody = aggregate(name, knobs, updates, jnp.zeros(SLOTS))
-    np.testing.assert_array_equal(nobody, np.zeros(4))
-    alone = jnp.zeros(SLOTS).at[3].set(0.37)
-    np.testing.assert_array_equal(aggregate(name, knobs, updates, alone), updates[3])
-
-
-@aggregators
-def test_is_mean_tells_the_truth(name: str) -> None:
-    aggregator = AGGREGATORS[name]
-    knobs, static = defaults(aggregator.knobs), fixed(aggregator.static)
-    program = jax.jit(partial(aggregate, name))
-    for slots in (1, 2, 3, 5, 9, 10, 16):
-        updates = normals(slots, slots, 50)
-        found = program(knobs, updates, jnp.ones(slots))
-        same = np.allclose(found, updates.mean(axis=0), rtol=1e-4, atol=1e-5)
-        assert same == aggregator.is_mean({**host(knobs), **static}, slots)
-    assert aggregator.needs({**host(knobs), **static}) >= 1
-
-
-@aggregators
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
-def test_robust_aggregators_shrug_off_two_of_seven(name: str, poison: float) -> None:
-    """A geometric median strays by 2(1 − a)/(1 − 2a) radii at most (Minsker 2015, lemma 2.1)."""
-    aggregator, honest = AGGREGATORS[name], normals(8, SLOTS, 30)
-    knobs = {**host(defaults(aggregator.knobs)), **aggregator.against(2, SLOTS)}
-    traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-    found = aggregate(name, traced, honest.at[jnp.array([1, 5])].set(poison), jnp.ones(SLOTS))
-    others = np.delete(np.asarray(honest), [1, 5], axis=0)
-    centre = others.mean(axis=0)
-    radius = np.linalg.norm(others - centre, axis=1).max()
-    near = np.linalg.norm(np.asarray(found, np.float64) - centre) <= 10 / 3 * radius
-    assert near == aggregator.robust
-
-
-def test_trim_count_survives_float_rounding() -> None:
-    for slots in range(1, 200):
-        for cut in range((slots - 1) // 2 + 1):
-            assert trim_count(cut / slots, slots) == cut
-    traced = jax.jit(trim_count)
-    assert int(traced(jnp.float32(2 / 7), jnp.int32(7))) == 2
-    assert int(traced(jnp.float32(0.4999), jnp.int32(1))) == 0
-
-
-# Attacks
-
-
-@attacks
-def test_an_empty_mask_changes_nothing_and_a_mask_only_its_rows(name: str) -> None:
-    attack, updates = ATTACKS[name], normals(6, SLOTS, DIM).at[0, 0].set(-0.0)
-    knobs, weights = defaults(attack.knobs), jnp.ones(SLOTS)
-    corrupt = jax.jit(attack.corrupt)
-    mask = np.zeros(SLOTS, bool)
-    bits = np.asarray(updates).view(np.int32)
-    found = np.asarray(corrupt(knobs, jax.random.key(0), updates, mask, weights))
-    np.testing.assert_array_equal(found.view(np.int32), bits)
-    mask[[2, 5]] = True
-    found = np.asarray(corrupt(knobs, jax.random.key(0), updates, mask, weights)).view(np.int32)
-    np.testing.assert_array_equal((found != bits).any(axis=1), mask)
-    again = np.asarray(corrupt(knobs, jax.random.key(1), updates, mask, weights)).view(np.int32)
-    assert (again != found).any() == attack.random
 
 
 # Optimizers

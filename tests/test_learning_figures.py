@@ -168,18 +168,27 @@ def test_gaussian_noise_has_the_stated_size() -> None:
 
 
 def test_two_sign_flippers_of_seven() -> None:
-    """The mean keeps (5 − 2s)/7 of the truth, the wrong way; robust ones stay with the honest."""
+    """The mean keeps (5 − 2s)/7 of the truth, the wrong way; robust ones stay with the honest.
+
+    Those that clip count all updates alike, so they keep 3/7 of the truth or of their radius.
+    """
     truth, scale = 1.0 + jnp.abs(normals(9, 40)), 4.0
     updates = truth[None, :] + 0.01 * normals(10, SLOTS, 40)
     flippers = jnp.array([True, False, False, True, False, False, False])
     sent = corrupt("sign_flip", {"scale": jnp.float32(scale)}, updates, flippers)
+    radius = AGGREGATORS["centered_clipping"].knobs["radius"].default
+    clipped = {
+        "norm_clipping": 3 / 7 * truth,
+        "centered_clipping": 3 / 7 * radius * truth / jnp.linalg.norm(truth),
+        "sign_majority": jnp.sign(truth),
+    }
     for name, aggregator in AGGREGATORS.items():
         usual = {knob: facts.default for knob, facts in aggregator.knobs.items()}
-        knobs = {**usual, **aggregator.against(2, SLOTS)}
-        traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-        share = aggregate(name, traced, sent, jnp.ones(SLOTS)) / truth
-        wanted = 1.0 if aggregator.robust else (5 - 2 * scale) / 7
-        np.testing.assert_allclose(share, wanted, atol=0.05)
+        told = {**usual, **aggregator.against(2, SLOTS)}
+        knobs = {k: v if k in aggregator.static else jnp.float32(v) for k, v in told.items()}
+        wanted = clipped.get(name, truth if aggregator.robust else (5 - 2 * scale) / 7 * truth)
+        found = jax.jit(lambda: aggregate(name, knobs, sent, jnp.ones(SLOTS)))()  # noqa: B023
+        np.testing.assert_allclose(found / truth, wanted / truth, atol=0.05, err_msg=name)
 
 
 def test_momentum_is_heavy_ball_or_nesterov() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -23,16 +23,21 @@ KNOBS: dict[str, dict[str, float]] = {
 }
 
 
+@cache
+def program(call: Any, name: str) -> Any:
+    return jax.jit(partial(call, name))
+
+
 def aggregate(name: str, rows: Any, weights: Any, **knobs: float) -> np.ndarray:
     traced = {knob: jnp.float32(value) for knob, value in {**KNOBS[name], **knobs}.items()}
-    program = jax.jit(partial(members.aggregate, name))
-    return np.asarray(program(traced, jnp.float32(rows), jnp.float32(weights)))
+    rule = program(members.aggregate, name)
+    return np.asarray(rule(traced, np.float32(rows), np.float32(weights)))
 
 
 def corrupt(name: str, rows: Any, attacker: Any, weights: Any, **knobs: float) -> np.ndarray:
     traced = {knob: jnp.float32(value) for knob, value in knobs.items()}
-    program = jax.jit(partial(members.corrupt, name))
-    return np.asarray(program(traced, jnp.float32(rows), attacker, jnp.float32(weights)))
+    attack = program(members.corrupt, name)
+    return np.asarray(attack(traced, np.float32(rows), attacker, np.float32(weights)))
 
 
 @pytest.mark.parametrize("name", DISTANCE)

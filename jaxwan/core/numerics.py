@@ -132,6 +132,26 @@ def masked_mean(x: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
     return jnp.sum(jnp.where(share > 0, x, 0) * share, axis=axis)
 
 
+def row_norms(x: jax.Array) -> jax.Array:
+    """Return the Euclidean norms of the rows of `x` [row, dim], safe from overflow."""
+    peak = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+    peak = jnp.where(peak > 0, peak, 1)
+    return peak[:, 0] * jnp.sqrt(jnp.sum(jnp.square(x / peak), axis=1))
+
+
+def ranks(x: jax.Array) -> jax.Array:
+    """Return the places [row, entry] in ascending order along each row, ties to the lower index.
+
+    `x` [row, entry] holds no NaN.
+    """
+    size = x.shape[1]
+    if size > ROWS_LIMIT:
+        return jnp.argsort(jnp.argsort(x, axis=1, stable=True), axis=1).astype(jnp.int32)
+    mine, theirs = x[:, :, None], x[:, None, :]
+    tied = (theirs == mine) & np.tri(size, k=-1, dtype=bool)[None]
+    return jnp.sum((theirs < mine) | tied, axis=2, dtype=jnp.int32)
+
+
 def exchanges(n: int) -> list[tuple[int, int]]:
     """Return the compare-exchange pairs of Batcher's odd–even merge sort of n rows.
 

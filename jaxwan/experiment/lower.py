@@ -147,6 +147,7 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         pre_aggregator=before.kind if before else "",
         pre_aggregator_static=_static(before.static) if before else (),
         attack=attack.kind,
+        attack_static=_static(attack.static),
         optimizer=optimizer.kind,
         optimizer_static=_static(optimizer.static),
         inner=inner.kind if inner else "",

@@ -42,6 +42,7 @@ class LearnPlan:
     aggregator_static: Statics = ()
     pre_aggregator: str = ""  # "" for none
     pre_aggregator_static: Statics = ()
+    attack_static: Statics = ()
     attack_first: bool = False  # attackers change their updates before these are compressed
     downlink: str = ""  # compressor of the merged update; "" sends every contribution on
     downlink_static: Statics = ()

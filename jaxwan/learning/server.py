@@ -54,7 +54,8 @@ def attacked(
 
     corrupt = ATTACKS[plan.attack].corrupt
     luck = _tick_key(key, "attack", tick)
-    return corrupt(knobs.attack, luck, updates, tick.attacker, tick.weight, merged)
+    settings = knobs.attack | dict(plan.attack_static)
+    return corrupt(settings, luck, updates, tick.attacker, tick.weight, merged)
 
 
 def own_part(plan: LearnPlan, server: Server, number: jax.Array) -> Server:

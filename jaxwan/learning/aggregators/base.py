@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxwan.core.families import Knob, Static
 
@@ -37,7 +38,7 @@ class Aggregator(NamedTuple):
     of slots it is meant for, and `is_mean(settings, slots)` says whether it equals the unweighted
     mean of that many; `against(attackers, slots)` returns the settings against so many attackers.
     `robust`: two attackers of seven cannot pull it arbitrarily far. `most`: the largest number of
-    slots, where there is one.
+    slots, where there is one. `identity`: by default a lone update comes back as it is.
     """
 
     summary: str
@@ -52,6 +53,7 @@ class Aggregator(NamedTuple):
     init: Callable[[Statics, int], Any] = no_memory
     weigh: Callable[[Knobs, jax.Array, jax.Array, jax.Array], jax.Array] = weigh_by_presence
     most: int | None = None
+    identity: bool = True
 
 
 class PreAggregator(NamedTuple):
@@ -85,6 +87,49 @@ def stateless(
         return rule(knobs, updates, weights), memory
 
     return apply
+
+
+def whole(knob: Any) -> jax.Array:
+    """Return a knob that counts as int32."""
+    return jnp.round(jnp.asarray(knob, jnp.float32)).astype(jnp.int32)
+
+
+def usable(updates: jax.Array, weights: jax.Array) -> jax.Array:
+    """Mark the present slots whose update is finite [slot]."""
+    return (weights > 0) & jnp.all(jnp.isfinite(updates), axis=1)
+
+
+def present_count(weights: jax.Array) -> jax.Array:
+    """Return how many slots are present, int32."""
+    return jnp.sum(weights > 0, dtype=jnp.int32)
+
+
+TOLERATED = Knob(1, 0, 1000, "attackers tolerated")
+
+
+def tolerate(attackers: int, slots: int) -> dict[str, float]:
+    """Return f = attackers."""
+    return {"f": attackers}
+
+
+def needs_majority(knobs: Knobs) -> int:
+    """Return 2f + 1."""
+    return 2 * round(knobs["f"]) + 1
+
+
+def drops_nobody(knobs: Knobs, slots: int) -> bool:
+    """Return whether f = 0, or there is a single slot."""
+    return round(knobs["f"]) == 0 or slots <= 1
+
+
+def needs_one(knobs: Knobs) -> int:
+    """Return 1: a single slot will do."""
+    return 1
+
+
+def alone(knobs: Knobs, slots: int) -> bool:
+    """Return whether there is a single slot."""
+    return slots <= 1
 
 
 def needs_three(knobs: Knobs) -> int:

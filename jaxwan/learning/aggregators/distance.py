@@ -5,22 +5,26 @@ A sender of NaN or infinity is present, so it counts among the n, but is never c
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxwan.core.families import Knob
-from jaxwan.core.numerics import masked_mean, sort_small
+from jaxwan.core.numerics import masked_mean, ranks, sort_small
 from jaxwan.learning.aggregators.base import (
+    TOLERATED,
     Aggregator,
     Knobs,
+    alone,
     as_it_is,
     mean_up_to_two,
     needs_three,
+    present_count,
     stateless,
+    tolerate,
+    usable,
+    whole,
 )
 from jaxwan.learning.aggregators.coordinate import median
 
@@ -29,21 +33,11 @@ LEAST = np.finfo(np.float32).tiny
 WEISZFELD_STEPS = 8
 
 
-def _usable(updates: jax.Array, weights: jax.Array) -> jax.Array:
-    """Mark the present slots whose update is finite [slot]."""
-    return (weights > 0) & jnp.all(jnp.isfinite(updates), axis=1)
-
-
-def _square_distances(updates: jax.Array, usable: jax.Array) -> jax.Array:
-    """Return |x_i − x_j|² [slot, slot], at most `FAR`, which it is to oneself and the unusable."""
+def square_distances(updates: jax.Array, heard: jax.Array) -> jax.Array:
+    """Return |x_i − x_j|² [slot, slot], at most `FAR`, which it is to oneself and the unheard."""
     apart = jnp.sum(jnp.square(updates[:, None] - updates[None]), axis=-1)
-    others = usable[None, :] & ~jnp.eye(updates.shape[0], dtype=bool)
+    others = heard[None, :] & ~jnp.eye(updates.shape[0], dtype=bool)
     return jnp.where(others, jnp.minimum(apart, FAR), FAR)
-
-
-def _whole(knob: Any) -> jax.Array:
-    """Return a knob that counts as int32."""
-    return jnp.round(jnp.asarray(knob, jnp.float32)).astype(jnp.int32)
 
 
 def krum_scores(
@@ -54,20 +48,18 @@ def krum_scores(
     s(i) sums the n − f − 2 least |x_i − x_j|² (Blanchard et al. 2017, section 4); at least one is
     taken, so that fewer than f + 3 are defined too. A slot that cannot be chosen scores infinity.
     """
-    usable, count = _usable(updates, weights), jnp.sum(weights > 0, dtype=jnp.int32)
-    near = jnp.maximum(count - _whole(knobs["f"]) - 2, 1)
-    nearest = sort_small(_square_distances(updates, usable), axis=1)
+    heard, count = usable(updates, weights), present_count(weights)
+    near = jnp.maximum(count - whole(knobs["f"]) - 2, 1)
+    nearest = sort_small(square_distances(updates, heard), axis=1)
     taken = lax.iota(jnp.int32, updates.shape[0]) < near
     score = jnp.sum(jnp.where(taken[None, :], nearest, 0), axis=1)
-    return jnp.where(usable, score, np.inf), count
+    return jnp.where(heard, score, np.inf), count
 
 
 def _average_best(updates: jax.Array, scores: jax.Array, m: jax.Array | int) -> jax.Array:
     """Average the m updates [slot, dim] of least finite score, ties to the lower slot."""
-    place = lax.iota(jnp.int32, scores.shape[0])
-    tied = (scores[None, :] == scores[:, None]) & (place[None, :] < place[:, None])
-    ahead = jnp.sum((scores[None, :] < scores[:, None]) | tied, axis=1, dtype=jnp.int32)
-    return masked_mean(updates, ((ahead < m) & jnp.isfinite(scores)).astype(jnp.float32))
+    best = (ranks(scores[None])[0] < m) & jnp.isfinite(scores)
+    return masked_mean(updates, best.astype(jnp.float32))
 
 
 def krum(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
@@ -85,14 +77,9 @@ def multi_krum(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Arra
     m = 0 stands for n − f. Weights count only as present or absent.
     """
     scores, count = krum_scores(knobs, updates, weights)
-    m = _whole(knobs["m"])
-    m = jnp.where(m > 0, m, jnp.maximum(count - _whole(knobs["f"]), 1))
+    m = whole(knobs["m"])
+    m = jnp.where(m > 0, m, jnp.maximum(count - whole(knobs["f"]), 1))
     return _average_best(updates, scores, m)
-
-
-def tolerate(attackers: int, slots: int) -> dict[str, float]:
-    """Return f = attackers."""
-    return {"f": attackers}
 
 
 def krum_needs(knobs: Knobs) -> int:
@@ -100,20 +87,15 @@ def krum_needs(knobs: Knobs) -> int:
     return 2 * round(knobs["f"]) + 3
 
 
-def alone(knobs: Knobs, slots: int) -> bool:
-    """Return whether there is a single slot."""
-    return slots <= 1
-
-
 def takes_all(knobs: Knobs, slots: int) -> bool:
     """Return whether Multi-Krum averages all of this many slots."""
     return (round(knobs["m"]) or max(slots - round(knobs["f"]), 1)) >= slots
 
 
-def _middle(distances: jax.Array, usable: jax.Array) -> jax.Array:
-    """Return the lower median of the usable [slot]; infinity of none."""
-    ordered = sort_small(jnp.where(usable, distances, np.inf))
-    return ordered[jnp.maximum(jnp.sum(usable, dtype=jnp.int32) - 1, 0) // 2]
+def _middle(distances: jax.Array, heard: jax.Array) -> jax.Array:
+    """Return the lower median of the heard [slot]; infinity of none."""
+    ordered = sort_small(jnp.where(heard, distances, np.inf))
+    return ordered[jnp.maximum(jnp.sum(heard, dtype=jnp.int32) - 1, 0) // 2]
 
 
 def geometric_median(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
@@ -124,9 +106,9 @@ def geometric_median(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> ja
     there / 4^t, else a start on top of an update would hardly leave it. A sender so far off that
     its squared distance passes float32 is left out.
     """
-    usable = _usable(updates, weights)
-    weights = jnp.where(usable, weights, 0)
-    updates = jnp.where(usable[:, None], updates, 0)
+    heard = usable(updates, weights)
+    weights = jnp.where(heard, weights, 0)
+    updates = jnp.where(heard[:, None], updates, 0)
     start = median({}, updates, weights)
     nu = jnp.maximum(jnp.asarray(knobs["nu"], jnp.float32), LEAST)
 
@@ -139,11 +121,9 @@ def geometric_median(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> ja
         pull = pull / jnp.maximum(jnp.max(pull), LEAST)
         return jnp.where(jnp.any(pull > 0), masked_mean(updates, pull), centre)
 
-    wide = _middle(away(start), usable)
+    wide = _middle(away(start), heard)
     return lax.fori_loop(0, WEISZFELD_STEPS, step, start)
 
-
-TOLERATED = Knob(1, 0, 1000, "attackers tolerated")
 
 DISTANCE: dict[str, Aggregator] = {
     "krum": Aggregator(
