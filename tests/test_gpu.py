@@ -35,7 +35,7 @@ jw.simulate(several, seeds=16).frame.to_parquet(sys.argv[1])
 
 
 def test_rows_agree_with_a_processor(tmp_path, monkeypatch):
-    """Times to float32 rounding; losses by their means, since one ulp can flip a level or a rank."""
+    """Times to rounding; losses by their means, since one ulp can flip a level or a rank."""
     frames = {}
     for platform in ("cpu", None):
         path = tmp_path / f"{platform}.parquet"
