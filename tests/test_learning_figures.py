@@ -96,6 +96,16 @@ def test_bfloat16_rounds_to_nearest_even_and_saturates() -> None:
     np.testing.assert_allclose(sent, huge, rtol=2**-8)
 
 
+def test_float16_rounds_to_nearest_even_down_to_its_subnormals() -> None:
+    scale = 10.0 ** np.random.default_rng(18).uniform(-9, 6, 4000)
+    update = jnp.asarray(normals(17, 4000) * scale, jnp.float32)
+    ties = jnp.float32([1 + 2**-11, 1 + 3 * 2**-11, 2**-25, 3 * 2**-25, 2**-14, 2**-14 - 2**-25])
+    update = jnp.concatenate([update, ties, -ties])
+    sent = jax.jit(lambda update: compress("fp16", update))(update)
+    wanted = np.clip(update, -65504, 65504).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(sent, wanted)
+
+
 def test_int8_error_is_at_most_half_a_level() -> None:
     update = normals(4, DIM)
     sent = compress("int8", update)
