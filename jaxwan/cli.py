@@ -332,10 +332,13 @@ def report_command(
 
 @app.command()
 def bench(as_json: AsJson = False) -> None:
-    """Measure how fast this machine simulates."""
+    """Measure how fast this machine simulates and learns."""
     from jaxwan.bench import bench_arrivals
+    from jaxwan.bench_learning import bench_learning
+    from jaxwan.engine import use_all_cores
 
-    records = bench_arrivals()
+    use_all_cores()
+    records = bench_arrivals() + bench_learning()
     if as_json:
         print_json(records)
         return

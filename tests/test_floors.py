@@ -29,6 +29,7 @@ FLOORS = {
     "jaxwan.analysis": 5,
     "jaxwan.results": 6,
     "jaxwan.bench": 6,
+    "jaxwan.bench_learning": 6,
     "jaxwan.transfers": 4,
     "jaxwan.bandwidth": 6,
     "jaxwan.timeline": 6,
