@@ -213,7 +213,7 @@ def bench_case(case: Case, steps: int, runs: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def bench_median(shape: tuple[int, int] = MEDIAN_SHAPE) -> list[dict[str, Any]]:
+def bench_median(shape: tuple[int, int]) -> list[dict[str, Any]]:
     """Time the median of workers' updates against a copy of them to memory already at hand."""
     updates = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     target, here = np.empty_like(updates), jnp.asarray(updates)
@@ -244,4 +244,4 @@ def bench_median(shape: tuple[int, int] = MEDIAN_SHAPE) -> list[dict[str, Any]]:
 def bench_learning(steps: int = 100, runs: int = LEARNING_CHUNK // 2) -> list[dict[str, Any]]:
     """Time learning in the learner and in NumPy, and the median; `runs` on each device."""
     cases = [row for case in CASES for row in bench_case(case, steps, runs)]
-    return cases + bench_median()
+    return cases + bench_median(MEDIAN_SHAPE)

@@ -23,6 +23,7 @@ FLOORS = {
     "jaxwan.engine": 3,
     "jaxwan.work": 4,
     "jaxwan.rows": 4,
+    "jaxwan.memory": 4,
     "jaxwan.sweep": 4,
     "jaxwan.store": 4,
     "jaxwan.executors": 4,
