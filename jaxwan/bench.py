@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxwan.engine import compiler_options
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
@@ -122,6 +123,19 @@ def _outcome(plan: WorldPlan, knobs: WorldKnobs, seeds: jax.Array) -> Outcome:
     return run_worlds(plan, knobs, seeds)[1]
 
 
+def compiled(function: Any, *args: Any) -> tuple[Any, float]:
+    """Compile a function for such arguments, as the engine would; also the seconds it took."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile(compiler_options())
+    return program, time.perf_counter() - start
+
+
+def line(name: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
+    """Return one line of the report; without more, nothing is compared."""
+    empty: dict[str, Any] = {"ratio": None, "target": None, "ok": None}
+    return {"name": name, "value": float(value), "unit": unit} | empty | more
+
+
 class _Timed(NamedTuple):
     per_s: float
     per_core_s: float  # per second of processor time
@@ -136,9 +150,7 @@ def _world_speed(
     plan, knobs = world_of(model, runs, transport)
     devices = jax.local_devices()
     lanes = devices if len(devices) > 1 else devices * 2
-    start = time.perf_counter()
-    program = jax.jit(partial(_outcome, plan)).lower(knobs, jnp.arange(runs)).compile()
-    compile_s = time.perf_counter() - start
+    program, compile_s = compiled(partial(_outcome, plan), knobs, jnp.arange(runs))
 
     def work(lane: int, turn: int) -> Any:
         seeds = jnp.arange(runs, dtype=jnp.int32) + runs * (lane + len(lanes) * turn)
@@ -183,10 +195,6 @@ def bench_arrivals(runs: int = 1024, seconds: float = 2.0) -> list[dict[str, Any
     plain = 0.5 * (before.per_s + after.per_s)
     plain_core = 0.5 * (before.per_core_s + after.per_core_s)
     ratio, core_ratio = world.per_s / plain, world.per_core_s / plain_core
-
-    def line(name: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
-        empty: dict[str, Any] = {"ratio": None, "target": None, "ok": None}
-        return {"name": name, "value": value, "unit": unit} | empty | more
 
     return [
         line("async arrivals, plain Python heap loop", plain, "arrivals/s"),

@@ -234,10 +234,12 @@ def run(
         str | None, typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="Star, ring, …; star.")
     ] = None,
     transport: Annotated[str | None, typer.Option(help="Ideal, reno, cubic or bbr.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Repeats or cuts the fleet.")] = None,
     buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 16,
     steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
     timing_only: Annotated[bool, typer.Option("--timing-only", help="Train nothing.")] = False,
+    fidelity: Annotated[str | None, typer.Option(help="Proxy, or the full model.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Keep the results here.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -253,6 +255,7 @@ def run(
     fields: dict[str, Any] = {"scenario": scenario, "challenge": challenge, "network": network}
     fields |= {name: member_of(name, text) for name, text in members.items()}
     fields |= {"buffer": buffer, "timing_only": True if timing_only else None, "steps": steps}
+    fields |= {"fidelity": fidelity, "workers": workers}
     fields |= {"link": None if transport is None else {"transport": transport}}
     stated = {name: value for name, value in fields.items() if value is not None}
     report(simulated(stated, seeds, folder), folder, as_json)
@@ -332,10 +335,13 @@ def report_command(
 
 @app.command()
 def bench(as_json: AsJson = False) -> None:
-    """Measure how fast this machine simulates."""
+    """Measure how fast this machine simulates and learns."""
     from jaxwan.bench import bench_arrivals
+    from jaxwan.bench_learning import bench_learning
+    from jaxwan.engine import use_all_cores
 
-    records = bench_arrivals()
+    use_all_cores()
+    records = bench_arrivals() + bench_learning()
     if as_json:
         print_json(records)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pandas as pd
 from jaxwan import engine, rows, work
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
+from jaxwan.memory import check_compiled, check_memory
 from jaxwan.store import Store
 from jaxwan.work import Chunk, Program
 
@@ -79,11 +81,18 @@ def distinct(experiments: Sequence[Resolved]) -> list[Resolved]:
 
 
 def plan_job(experiments: Sequence[Resolved], seeds: Sequence[int]) -> Job:
-    """Lay a sweep out: programs, and chunks of one shape each."""
+    """Lay a sweep out: programs, and chunks of one shape each.
+
+    Raises:
+        InputError: for models that this machine's memory cannot hold.
+    """
     engine.use_all_cores()
     own, devices = distinct(experiments), engine.device_count()
     found = work.programs(own, len(seeds))
-    return Job(own, tuple(seeds), found, work.chunks(found, own, tuple(seeds)), devices)
+    cut = work.chunks(found, own, tuple(seeds))
+    devices = min(devices, max(Counter(chunk.program for chunk in cut).values()))
+    check_memory(found, own, devices)
+    return Job(own, tuple(seeds), found, cut, devices)
 
 
 def _collect(
@@ -142,6 +151,7 @@ def execute(job: Job, pending: list[Chunk], report: Report | None = None) -> Ite
             if batch is not None:
                 program = job.programs[batch[0].program]
                 compiled = futures[batch[0].program].result()
+                check_compiled(compiled, program, job.experiments, job.devices)
                 started = compiled(*work.inputs(program, work.padded(batch, job.devices)))
             if running is not None:
                 yield from _collect(job, facts, running[0], jax.block_until_ready(running[1]))

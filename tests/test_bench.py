@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxwan import bench_learning
 from jaxwan.bench import Model, bench_arrivals, heap_arrivals, world_of
 from jaxwan.core import clock
 from jaxwan.world.run import run_worlds
@@ -32,3 +34,29 @@ def test_bench_rows_hold_a_ratio():
     assert [line["target"] for line in judged] == [10.0, 3.0, 3.0]
     assert all(isinstance(line["ok"], bool) for line in judged)
     assert all(line["value"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize("place", [1, 3])
+def test_the_learner_and_numpy_train_alike(place):
+    """Compare the loss after 40 steps within three standard errors; int8, and top-k trimmed."""
+    case = bench_learning.CASES[place]._replace(dim=64, noise=1.0, ratio=0.1)
+    runs, steps = 64, 40
+    trainer = bench_learning.trainer(case, steps, 1, runs, jax.local_devices()[:1])
+    mine = np.asarray(trainer.run(0)).ravel()
+    theirs = np.array([bench_learning.numpy_run(case, steps, seed) for seed in range(4 * runs)])
+    error = np.sqrt(mine.var() / runs + theirs.var() / len(theirs))
+    assert mine.shape == (runs,)
+    assert abs(mine.mean() - theirs.mean()) < 3 * error
+    assert error < 0.1 * theirs.mean()
+
+
+def test_learning_rows_hold_a_ratio(monkeypatch):
+    idle = bench_learning.Trainer(lambda turn: None, 64, 0.5)
+    monkeypatch.setattr(bench_learning, "trainer", lambda *_: idle)
+    monkeypatch.setattr(bench_learning, "MEDIAN_SHAPE", (16, 128))
+    lines = bench_learning.bench_learning(steps=1)
+    judged = [line for line in lines if line["ok"] is not None]
+    assert [line["target"] for line in judged] == [2.5, 2.5, 4.0, 4.0, 6.0]
+    assert all(line["ok"] is (line["ratio"] >= line["target"]) for line in judged[:4])
+    assert judged[4]["ok"] is (judged[4]["ratio"] <= 6.0)
+    assert all(np.isfinite(line["value"]) and line["value"] > 0 for line in lines)

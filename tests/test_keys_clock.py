@@ -32,6 +32,19 @@ def test_threefry_is_jaxs_own():
         np.testing.assert_array_equal(ours, theirs)
 
 
+KNOWN = (  # Random123 1.14, tests/kat_vectors: counter and key, then the block of 13 rounds
+    ((0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x9D1C5EC6, 0x8BD50731)),
+    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0xFD36D048, 0x2D17272C)),
+    ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xBA3E4725, 0xF27D669E)),
+)
+
+
+@pytest.mark.parametrize(("counter", "key", "block"), KNOWN)
+def test_thirteen_rounds_give_the_published_blocks(counter, key, block):
+    found = keys.threefry(jnp.array(key, jnp.uint32), *map(np.uint32, counter), rounds=13)
+    assert tuple(map(int, found)) == block
+
+
 def test_an_address_is_fold_in():
     """`fold_in(key, n)` is the Threefry block of counter (0, n), so `address` speaks its tongue."""
     key = keys.run_key(7)
@@ -74,6 +87,72 @@ def test_uniforms_and_normals_have_their_distributions():
     words = keys.words(keys.run_key(11), 20_000)
     assert stats.kstest(np.asarray(keys.to_uniform(words)), "uniform").pvalue > 1e-3
     assert stats.kstest(np.asarray(keys.to_normal(words)), "norm").pvalue > 1e-3
+
+
+@pytest.fixture(scope="module")
+def bulk():
+    """Return 2**23 normals `[address, draw]`: 8192 neighbouring addresses of 1024 draws."""
+    draw = jax.jit(jax.vmap(lambda n: keys.normals(keys.address(keys.run_key(5), n), 1024)))
+    return np.asarray(draw(jnp.arange(8192, dtype=jnp.uint32)))
+
+
+def test_bulk_normals_have_the_moments_of_a_normal(bulk):
+    """Compare four moments within four standard errors."""
+    power = np.ones_like(bulk)
+    for moment, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        power = power * bulk
+        error = np.sqrt(variance / bulk.size)
+        assert abs(power.mean(dtype=np.float64) - expected) < 4 * error, moment
+
+
+def test_bulk_normals_fill_every_bin_and_both_tails(bulk):
+    """Test 1000 bins on (-5, 5) by chi-square, and what lies beyond 4 and 4.8 as Poisson counts."""
+    edges = np.linspace(-5, 5, 1001)
+    place = np.clip(np.floor((bulk + 5) * 100).astype(np.int32) + 1, 0, 1001)
+    counts = np.bincount(place.ravel(), minlength=1002)
+    share = np.diff(np.concatenate([[0.0], stats.norm.cdf(edges), [1.0]]))
+    enough = share * bulk.size > 10
+    pooled = [np.append(x[enough], x[~enough].sum()) for x in (counts, share * bulk.size)]
+    assert stats.chisquare(*pooled, sum_check=False).pvalue > 1e-3
+    for beyond in (4.0, 4.8):
+        for found in ((bulk > beyond).sum(), (bulk < -beyond).sum()):
+            expected = stats.norm.sf(beyond) * bulk.size
+            assert abs(found - expected) < 4 * np.sqrt(expected)
+
+
+def test_bulk_normals_are_uncorrelated(bulk):
+    """Correlate neighbouring addresses, neighbouring draws and the pairs of a block."""
+    first, second = bulk[:, :512], bulk[:, 512:]
+    pairs = ((bulk[:-1], bulk[1:]), (bulk[:, :-1], bulk[:, 1:]), (first, second))
+    for a, b in pairs:
+        assert abs(np.vdot(a, b)) < 4 * np.sqrt(a.size)
+        assert abs(np.vdot(a * a - 1, b * b - 1)) < 4 * 2 * np.sqrt(a.size)
+    for key in range(16):  # every draw of sixteen addresses with every other
+        others = bulk[key + 1 : 17] @ bulk[key]
+        assert np.all(np.abs(others) < 5 * np.sqrt(1024))
+
+
+def test_a_pair_is_box_and_mullers():
+    """Compare with double precision, at extreme words too."""
+    draw = np.random.default_rng(3)
+    extreme = np.array([0, 1, 2, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1], np.uint32)
+    words = np.concatenate([draw.integers(2**32, size=(2, 4096), dtype=np.uint32),
+                            np.stack(np.meshgrid(extreme, extreme)).reshape(2, -1)], axis=1)
+    found = keys.to_normal_pair(*map(jnp.asarray, words))
+    uniform = ((words[0] >> 1).astype(np.float32) + np.float32(0.5)) * 2.0**-31
+    radius = np.sqrt(-2 * np.log(uniform.astype(np.float64)))
+    turn = np.pi / 2 * words[1].astype(np.int32) * 2.0**-31
+    sign = np.where(words[0] & 1, -1, 1)
+    for got, want in zip(found, (sign * radius * np.cos(turn), radius * np.sin(turn)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+    assert 6.6 < np.abs(found).max() < 6.7
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_normals_have_the_asked_length_and_follow_their_key(count):
+    here, there = (np.asarray(keys.normals(keys.run_key(seed), count)) for seed in (1, 2))
+    assert here.shape == (count,)
+    assert not np.any(here == there)
 
 
 def test_extreme_words_give_finite_numbers():

@@ -120,6 +120,9 @@ def workers_of(experiment: Experiment, challenge: ChallengeEntry) -> tuple[Worke
 def scenario_of(name: str, entry: ScenarioEntry) -> Scenario:
     """Return the scenario with its members as choices."""
     problems = FAMILIES["problem"]
+    model = as_choice(entry.model, problems)
+    if "batch" not in entry.model.model_fields_set:
+        model.static.pop("batch", None)  # the scenario's own counts, not the problem's default
     return Scenario(
         name=label(name),
         description=entry.description,
@@ -127,7 +130,7 @@ def scenario_of(name: str, entry: ScenarioEntry) -> Scenario:
         batch=entry.batch,
         step_s=entry.step_s,
         cpu_slowdown=entry.cpu_slowdown,
-        model=as_choice(entry.model, problems),
+        model=model,
         proxy=as_choice(entry.proxy, problems),
         optimizer=as_choice(entry.optimizer, FAMILIES["optimizer"]),
         target_loss=entry.target_loss,

@@ -101,10 +101,10 @@ def sample(
 ) -> Batch:
     """Draw samples below `key [2]` from centres `[class, mode, code]`, classes by `weights`."""
     classes, modes, length = middle.shape
-    word = keys.words(key, count * (space.features + 2))
+    word = keys.words(key, 2 * count)
     label = skew.classes_of(weights, word[:count])
-    mode = (word[count : 2 * count] % jnp.uint32(modes)).astype(jnp.int32)
-    noise = keys.to_normal(word[2 * count :])
+    mode = (word[count:] % jnp.uint32(modes)).astype(jnp.int32)
+    noise = keys.normals(key, count * space.features)
     code = middle.reshape(classes * modes, length)[label * modes + mode]
     return Batch(expand(space, code) + noise.reshape(count, space.features), label)
 

@@ -30,16 +30,29 @@ def curvature(knobs: Knobs, task: Task) -> jax.Array:
     return knobs["stiffness"] * task["rank"] ** -knobs["power"]
 
 
+def optimum(static: Statics, knobs: Knobs, worker: jax.Array) -> jax.Array:
+    """Return the worker's optimum; without spread nothing is drawn.
+
+    A loop of no or one turn, because `vmap` would make both branches of a condition.
+    """
+    stream = keys.stream(keys.run_key(0), "optimum")
+
+    def draw(index: jax.Array, at: jax.Array) -> jax.Array:
+        key = keys.address(stream, worker, index)
+        return at + knobs["spread"] * keys.normals(key, static["dim"])
+
+    turns = (knobs["spread"] > 0).astype(jnp.int32)
+    return jax.lax.fori_loop(0, turns, draw, jnp.zeros(static["dim"], jnp.float32))
+
+
 def gradient(
     static: Statics, knobs: Knobs, task: Task, params: jax.Array, key: jax.Array, worker: jax.Array,
     relabel: Relabel | None = None,
 ) -> jax.Array:  # fmt: skip
     """Return curvature x (distance to the worker's optimum) plus white noise / sqrt(batch)."""
-    optimum_key = keys.address(keys.stream(keys.run_key(0), "optimum"), worker)
-    optimum = knobs["spread"] * keys.normals(optimum_key, static["dim"])
     size = knobs["noise"] / jnp.sqrt(knobs.get("batch", jnp.float32(1)))
     noise = size * keys.normals(key, static["dim"])
-    return curvature(knobs, task) * (params - optimum) + noise
+    return curvature(knobs, task) * (params - optimum(static, knobs, worker)) + noise
 
 
 def evaluate(
