@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jaxwan import answers, trace_command
 from jaxwan.experiment.errors import InputError
+from jaxwan.published import command as published
 
 if TYPE_CHECKING:
     from jaxwan.store import Store
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status_command)
     answers.register(app)
     trace_command.register(app)
+    published.register(app)
 
 
 def print_json(value: Any) -> None:

@@ -34,3 +34,4 @@ class Claim(NamedTuple):
     source: str
     sweep: str  # file name without .toml
     judge: Callable[[Any], list[Finding]]
+    note: str = ""  # how it was set up, and where it fails
