@@ -34,3 +34,4 @@ class Claim(NamedTuple):
     source: str
     sweep: str  # file name without .toml
     judge: Callable[[Any], list[Finding]]
+    note: str = ""  # how it was set up, and what a reader should not take it for
