@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from jaxwan.published.claim import Claim
 
-MODULES = ("timing", "local", "compression", "robust")
+MODULES = ("timing", "local", "compression", "robustness")
 
 
 def claims(names: Iterable[str] = MODULES) -> dict[str, Claim]:
