@@ -75,7 +75,7 @@ CLAIMS = [
         "(0.025), which suits it best, asynchronous Nesterov ends where sync does and below "
         "delayed Nesterov at any rate, and in a trial of four seeds plain averaging without outer "
         "momentum did as well as sync. With speeds of 1, 0.75, 0.5 and 0.25 (16 seeds) Nesterov "
-        "loses less, 0.46, and delayed Nesterov wins back no more than half of it for certain.",
+        "loses less, 0.46, and it is not certain that delayed Nesterov wins half of it back.",
     ),
     Claim(
         key="i",
