@@ -27,7 +27,7 @@ from jaxwan.work import Program
 
 FLOAT32_BYTES = 4
 SMALL = 10**6  # parameters up to which nobody runs out of memory, so that nothing is traced
-PASSING = 5  # model-sized arrays of a step: gradient, corrected update, what is sent, mean, step
+PASSING = 2  # model-sized arrays of a step: a gradient and what becomes of it
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 

@@ -100,7 +100,7 @@ class Results:
         """Count, per configuration, the runs that failed each criterion."""
         one_each = self.frame[["config_id", "failed_criteria"]].copy()
         one_each["failed_criteria"] = one_each["failed_criteria"].fillna("").str.split(",")
-        one_each = one_each.explode("failed_criteria")
+        one_each = one_each.explode("failed_criteria", ignore_index=True)
         one_each["failed_criteria"] = one_each["failed_criteria"].str.strip()
         counts = pd.crosstab(one_each["config_id"], one_each["failed_criteria"])
         order = self.frame["config_id"].unique()

@@ -118,7 +118,7 @@ def hills(curvatures, optima):
     """Return a one-dimensional problem whose workers have their own curvature and optimum."""
     steepness, best = jnp.asarray(curvatures), jnp.asarray(optima)
 
-    def gradient(static, knobs, task, params, key, worker):
+    def gradient(static, knobs, task, params, key, worker, relabel=None):
         return steepness[worker] * (params - best[worker])
 
     def evaluate(static, knobs, task, params):

@@ -398,3 +398,17 @@ def test_four_workers_halve_the_excess_loss_but_not_the_floor(name: str) -> None
     floor = problem.floor(static, knobs, task)
     assert floor < after < floor + 0.5 * (before - floor)
     assert after < scenarios()[name].target_loss < before
+
+
+def test_the_derivative_of_a_cut_is_put_together_in_order():
+    """A tensor that is not used has none; under vmap too."""
+    shapes = ((2, 3), (), (3,), (4,))
+    params = jnp.arange(28, dtype=jnp.float32).reshape(2, 14)
+
+    def total(params):
+        first, single, _, last = split(params, shapes)
+        return jnp.sum(first**2) + 3 * single + jnp.sum(jnp.arange(4) * last)
+
+    found = jax.vmap(jax.grad(total))(params)
+    for row, own in zip(np.asarray(found), np.asarray(params), strict=True):
+        np.testing.assert_array_equal(row, [*(2 * own[:6]), 3, 0, 0, 0, 0, 1, 2, 3])

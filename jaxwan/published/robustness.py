@@ -79,6 +79,8 @@ CLAIMS = [
         source="Allouah et al. 2023, Fixing by mixing",
         sweep="neighbours",
         judge=neighbours,
-        note="",
+        note="Thirteen honest workers that see one or two classes each (Dirichlet 0.1) and four "
+        "that hide within their spread (ALIE); the rules and the mixing are told f = 4. What is "
+        "compared is held-out accuracy after 200 rounds, in shares of 1.",
     ),
 ]

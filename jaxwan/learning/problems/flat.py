@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -50,14 +51,30 @@ def size(layout: Layout) -> int:
     return sum(math.prod(shape) for shape in layout)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def split(params: jax.Array, layout: Layout) -> list[jax.Array]:
-    """Cut a flat vector `[dim]` into its tensors."""
+    """Cut a flat vector `[dim]` into its tensors.
+
+    Its derivative puts the tensors' own together again. JAX would pad each of them to `[dim]` and
+    add them up: as many vectors of that size as there are tensors.
+    """
     tensors, start = [], 0
     for shape in layout:
         stop = start + math.prod(shape)
         tensors.append(params[start:stop].reshape(shape))
         start = stop
     return tensors
+
+
+def _split_forward(params: jax.Array, layout: Layout) -> tuple[list[jax.Array], None]:
+    return split(params, layout), None
+
+
+def _split_backward(layout: Layout, _: None, pieces: list[jax.Array]) -> tuple[jax.Array]:
+    return (jnp.concatenate([piece.reshape(-1) for piece in pieces]),)
+
+
+split.defvjp(_split_forward, _split_backward)
 
 
 def draw(tensors: list[Tensor], key: jax.Array) -> jax.Array:
