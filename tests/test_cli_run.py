@@ -144,6 +144,16 @@ def test_one_experiment_runs_from_options_alone(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_model_that_no_machine_holds_is_refused_in_one_line(command):
+    """1.04 billion parameters and 1000 workers with a memory each: eight terabytes."""
+    done = command("run", "--scenario", "llm_scale", "--challenge", "baseline", "--fidelity",
+                   "full", "--workers", 1000, "--compressor", "topk", "--steps", 1)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error fidelity: training 1,036,547,200 parameters with 1000")
+    assert "GB of memory, and" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_folder_without_results_is_one_line(command, tmp_path):
     refused = command("report", tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
