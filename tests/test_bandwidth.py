@@ -77,6 +77,7 @@ def test_numbers_that_mean_nothing_are_refused(changes, named):
 
 def test_expected_maxima():
     assert harmonic(8) == pytest.approx(2.7179, abs=5e-5)
+    assert exponential_first(16, 16) == pytest.approx(3.3807, abs=5e-5)
     assert exponential_first(1, 8, rate=2.0) == pytest.approx(1 / 16)
     for n, sigma, wanted in ((8, 0.3, 1.4907), (64, 0.3, 1.9494), (8, 1.0, 3.0838)):
         assert lognormal_max(n, sigma) == pytest.approx(wanted, abs=5e-5)

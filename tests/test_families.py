@@ -120,12 +120,12 @@ def kinds(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def close(found: Any, wanted: Any) -> None:
-    """Compare trees: same structure, dtypes and shapes, values to 1e-5."""
+def close(found: Any, wanted: Any, rtol: float = 1e-5) -> None:
+    """Compare trees: same structure, dtypes and shapes, values to 1e-5 unless told."""
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)
 
 
 def finite(member: Any, tree: Any) -> bool:
@@ -150,11 +150,13 @@ def test_facts_are_complete(kind: str, name: str) -> None:
 @everyone
 def test_jit_equals_eager_and_a_vmapped_row_equals_a_single_run(kind: str, name: str) -> None:
     (call, inputs, _), single, batched, _ = programs(kind, name)
-    knobs = defaults(FAMILIES[kind][name].knobs)
+    member = FAMILIES[kind][name]
+    knobs, searches = defaults(member.knobs), getattr(member, "adaptive", False)
+    rtol = 1e-3 if searches else 1e-5  # a harm that is flat at its top holds a search's end to this
     found = batched(knobs, *inputs)
     for index in range(RUNS):
-        close(row(found, index), single(knobs, *row(inputs, index)))
-    close(row(found, 0), call(knobs, *row(inputs, 0)))
+        close(row(found, index), single(knobs, *row(inputs, index)), rtol)
+    close(row(found, 0), call(knobs, *row(inputs, 0)), rtol)
 
 
 @everyone

@@ -9,6 +9,9 @@ from scipy import stats
 from jaxwan.core import clock, keys
 from jaxwan.core.clock import FRACTION, NEVER_S, Instant
 
+pytestmark = pytest.mark.optimized
+
+
 MONTH_S = 30 * 86400
 
 

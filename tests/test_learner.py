@@ -200,10 +200,7 @@ def test_baseline_more_than_halves_the_excess_loss_and_memory_makes_top_k_work()
     assert m + 2.1 * m_error < f - 2.1 * f_error
 
 
-ROBUST = (
-    "median", {"kind": "trimmed_mean", "trim_ratio": 2 / 7}, {"kind": "krum", "f": 2},
-    "geometric_median",
-)  # fmt: skip
+ROBUST = ("median", {"kind": "krum", "f": 2})  # the others: sweeps/robust.toml, test_robust.py
 
 
 def test_two_sign_flippers_of_seven_break_the_mean_only():
@@ -213,7 +210,7 @@ def test_two_sign_flippers_of_seven_break_the_mean_only():
                    attack={"kind": "sign_flip", "scale": 4.0})
         for aggregator in ("mean", *ROBUST)
     ]  # fmt: skip
-    frame = simulate(runs, seeds=8).frame
+    frame = simulate(runs, seeds=4).frame
     mean, *others = (part for _, part in frame.groupby("config_index"))
     assert (mean["status"] == "diverged").all()
     assert len(others) == len(ROBUST)

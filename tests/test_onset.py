@@ -59,6 +59,7 @@ def runs():
     return simulate([without, middle, late, experiment()], seeds=2)
 
 
+@pytest.mark.optimized
 def test_until_the_onset_the_run_is_one_without_attack_bit_for_bit(runs):
     ids = runs.frame.set_index(["config_index", "seed"])["run_id"]
     curve = runs.curves.set_index("run_id")
@@ -75,6 +76,7 @@ def test_until_the_onset_the_run_is_one_without_attack_bit_for_bit(runs):
         assert (none["loss"].to_numpy() != always["loss"].to_numpy())[1:].all()
 
 
+@pytest.mark.optimized
 def test_only_attackers_that_attacked_are_counted(runs):
     counts = runs.frame.groupby("config_index")["failures_byzantine"].unique()
     assert [list(found) for found in counts] == [[0], [2], [0], [2]]

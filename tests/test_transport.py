@@ -176,6 +176,7 @@ def test_one_payload_prepared_is_the_same_as_any(name, bits):
         np.testing.assert_allclose(any_s, own_s, rtol=2e-3)
 
 
+@pytest.mark.optimized
 def test_another_transport_leaves_all_other_luck_alone():
     worlds = []
     for name in ("ideal", "cubic"):

@@ -143,13 +143,14 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("plan_name", PLANS)
 def test_neighbours_do_not_change_a_row(plan_name):
     order = np.roll(np.arange(len(NAMES)), 5)
     order[: len(order) // 2] = order[0]
     knobs = stack([CASES[NAMES[i]] for i in order])
     moments, outcome = run(PLANS[plan_name], knobs, SEEDS[order])
-    before = batch(plan_name)
+    before = run(PLANS[plan_name], stack(list(CASES.values())), SEEDS)
     same(moments, jax.tree.map(lambda leaf: leaf[:, order], before[0]))
     same(outcome, jax.tree.map(lambda leaf: leaf[order], before[1]))
 
@@ -248,6 +249,7 @@ def test_failures_are_counted_to_the_end_of_the_run():
     assert outcome.up_s[0, 3] == 0
 
 
+@pytest.mark.optimized
 def test_too_many_outages_are_reported():
     blinking = failing((LAWS["deterministic"].cast(1e-6, 1), LAWS["deterministic"].cast(1e-6, 1)))
     knobs = world_knobs(WIDTH, 1, outages=blinking, step_s=10.0)

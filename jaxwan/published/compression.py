@@ -44,8 +44,8 @@ CLAIMS = [
         source="Douillard et al. 2025, Streaming DiLoCo; Seide et al. 2014, 1-bit SGD",
         sweep="outer_bits",
         judge=outer_bits,
-        note="DiLoCo with H = 25, four workers in one data centre, the small MLP, 80 rounds. Excess "
-        "loss is the held-out loss above the task's floor; harmless means within a tenth of "
+        note="DiLoCo with H = 25, four workers in one data centre, the small MLP, 80 rounds. "
+        "Excess loss is the held-out loss above the task's floor; harmless means within a tenth of "
         "full precision. At this size 4 bits cost a few per cent, which the interval can tell "
         "neither from nothing nor from a tenth; the paper reports none at 1 billion parameters. "
         "One bit keeps the mean magnitude and, without memory, costs about a third.",
