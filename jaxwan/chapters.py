@@ -156,7 +156,8 @@ CHAPTERS = (
         "entries as they are, but for a common factor. *Keeps zeros*: may shrink what a sparse one "
         "has kept. *Remembers*: has a memory beside that of errors.\n\n"
         "All also take `error_feedback` (true, false or `\"ef21\"`; on by default where the traits "
-        "say so) and `error_decay` (1 unless the traits tell another, in [0, 1]).",
+        "say so) and `error_decay` (1 unless the traits tell another, in [0, 1]); those with a "
+        "`ratio` also `warmup` (0; a worker's cycles in which more is kept, in four stages).",
         compressor_cells,
     ),
     Chapter(
