@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from jaxwan.executors.cluster import OnRay
+from jaxwan.executors.local import Local
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fanout import leaves
 from jaxwan.experiment.resolve import resolve_and_warn
@@ -30,7 +32,7 @@ from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep, check_seeds
 from jaxwan.results import Results
 from jaxwan.store import Store
-from jaxwan.sweep import Progress, Report, plan_job, run_in_memory, run_in_store
+from jaxwan.sweep import Executor, Job, Progress, Report, plan_job, run_in_memory, run_in_store
 
 
 class _Rate(ProgressColumn):
@@ -102,9 +104,10 @@ def simulate(
     found = [resolve_and_warn(experiment, labels) for experiment, labels in told_apart]
     warnings = list(dict.fromkeys(text for _, told in found for text in told))
     job = plan_job([resolved for resolved, _ in found], wanted)
+    executor = Local(job)
     with _progress("simulating", progress) as report:
-        frame, curves = run_in_memory(job, report)
-    return Results(frame, curves, warnings=warnings)
+        frame, curves = run_in_memory(job, report, executor)
+    return Results(frame, curves, warnings=warnings, tally=executor.tally)
 
 
 def _plain(sweep: Sweep) -> dict[str, Any]:
@@ -115,8 +118,14 @@ def run(
     sweep: Sweep | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    ray: str | None = None,
+    learn_once: bool = True,
 ) -> Results:
     """Run a sweep, given as a Sweep or a file; with `out`, in a folder that can be resumed.
+
+    `ray` is the address of a Ray cluster, or "local" to start one here; rows do not depend on it.
+    Runs that learn the same share one learner unless `learn_once` is false: the rows are the same
+    and `tally` of the results counts what that saved.
 
     Raises:
         InputError: for a bad sweep, or a folder that holds another one; nothing is written.
@@ -127,13 +136,20 @@ def run(
     except InputError as error:
         raise (error if own.base is None else InputError(f"{own.name}.toml: {error}")) from None
     job = plan_job(experiments, own.seeds)
+    executor = _executor(job, ray, learn_once)
     with _progress(own.name, progress) as report:
         if out is None:
-            frame, curves = run_in_memory(job, report)
-            return Results(frame, curves, question=own.question, warnings=warnings)
+            frame, curves = run_in_memory(job, report, executor)
+            return Results(frame, curves, own.question, warnings, executor.tally)
         try:
             store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
-            run_in_store(job, store, report)
+            run_in_store(job, store, report, executor)
         except ValueError as error:
             raise InputError(str(error)) from None
-    return Results.load(out)
+    results = Results.load(out)
+    results.tally = executor.tally
+    return results
+
+
+def _executor(job: Job, ray: str | None, learn_once: bool) -> Executor:
+    return Local(job, learn_once) if ray is None else OnRay(job, ray, learn_once)

@@ -27,7 +27,7 @@ from jaxwan.learning.compressors import COMPRESSORS
 from jaxwan.learning.learner import Task, learn
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
 from jaxwan.learning.problems import PROBLEMS
-from jaxwan.work import LEARNING_CHUNK, block_width
+from jaxwan.work import block_width
 
 MOST_COPIES = 6.0  # of its input, that a median may take
 MEDIAN_SHAPE = (16, 235_146)
@@ -241,7 +241,7 @@ def bench_median(shape: tuple[int, int]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def bench_learning(steps: int = 100, runs: int = LEARNING_CHUNK // 2) -> list[dict[str, Any]]:
+def bench_learning(steps: int = 100, runs: int = 32) -> list[dict[str, Any]]:
     """Time learning in the learner and in NumPy, and the median; `runs` on each device."""
     cases = [row for case in CASES for row in bench_case(case, steps, runs)]
     return cases + bench_median(MEDIAN_SHAPE)

@@ -196,6 +196,14 @@ def schema(as_json: AsJson = True) -> None:
     print_json(json_schema())
 
 
+def saving(wanted: int, trained: int) -> str:
+    """Say how many learners were spared by runs that share one."""
+    return (
+        f"trained {trained:,} learners for {wanted:,} runs: {number(wanted / max(trained, 1))} "
+        "times fewer, since runs that learn the same share one"
+    )
+
+
 def report(results: Any, folder: Path | None, as_json: bool) -> None:
     """Print the summary and why runs fail; with a folder, draw the picture too."""
     from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
@@ -203,7 +211,9 @@ def report(results: Any, folder: Path | None, as_json: bool) -> None:
     summary, reasons = results.summary(), results.success_reasons()
     picture = results.plot(folder / "results.png") if folder else None
     if as_json:
-        facts = {"question": results.question, "warnings": list(results.warnings)}
+        facts: dict[str, Any] = {"question": results.question, "warnings": list(results.warnings)}
+        if results.tally:
+            facts["learners"] = dict(zip(("wanted", "trained"), results.tally, strict=True))
         places = {"picture": picture, "results": folder} if folder else {}
         failed = {str(config): counts.to_dict() for config, counts in reasons.iterrows()}
         tables = {"summary": summary_records(summary), "failed_criteria": failed}
@@ -216,6 +226,8 @@ def report(results: Any, folder: Path | None, as_json: bool) -> None:
         out.print(why, highlight=False)
     for warning in results.warnings:
         err.print(f"[yellow]warning[/] {escape(warning)}")
+    if results.tally and results.tally[0] > results.tally[1]:
+        out.print(f"\n{saving(*results.tally)}", highlight=False)
     if folder:
         out.print(f"\npicture  {picture}\nresults  {folder}", soft_wrap=True, highlight=False)
 
@@ -292,6 +304,13 @@ def sweep(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Replaces the file's seeds.")] = None,
     steps: Annotated[int | None, typer.Option(help="Replaces the file's steps.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local", help="Run on a Ray cluster, or start one here."),
+    ] = None,
+    learn_once: Annotated[
+        bool, typer.Option(help="Runs that learn the same share one learner; same rows.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep file; what is already in the results folder is not run again."""
@@ -306,7 +325,9 @@ def sweep(
 
     keep_programs()
     with interruptible(RESUME.format(target)):
-        results = api.run(plan, out=target, progress=err.is_terminal)
+        results = api.run(
+            plan, out=target, progress=err.is_terminal, ray=ray, learn_once=learn_once
+        )
     report(results, target, as_json)
 
 
@@ -331,36 +352,6 @@ def report_command(
 ) -> None:
     """Print the summary of a results folder again and draw its picture; runs nothing."""
     report(loaded(folder), folder, as_json)
-
-
-@app.command()
-def bench(as_json: AsJson = False) -> None:
-    """Measure how fast this machine simulates and learns."""
-    from jaxwan.bench import bench_arrivals
-    from jaxwan.bench_learning import bench_learning
-    from jaxwan.engine import use_all_cores
-
-    use_all_cores()
-    records = bench_arrivals() + bench_learning()
-    if as_json:
-        print_json(records)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("benchmark", "value", "unit", "ratio", "target", "ok"):
-        table.add_column(name, justify="right" if name in ("value", "ratio", "target") else "left")
-    for record in records:
-        figures = [figure(record[name]) for name in ("value", "unit", "ratio", "target", "ok")]
-        table.add_row(str(record["name"]), *figures)
-    out.print(table, highlight=False)
-
-
-def figure(value: Any) -> str:
-    """Write a measured number, a verdict or a name; "–" where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else number(value)
 
 
 register(app)

@@ -1,10 +1,10 @@
-"""Run chunks: the world first, then the learner on the ticks it made, in one compiled program.
+"""Run chunks: the world first, then the learner on the ticks it made, each a compiled program.
 
-This is the only place that calls `jit`. Inside a program the world of all runs and of their
-carefree twins advances side by side (its state is small, so wide is fast) and leaves its ticks;
-the learner then trains block after block on them (its state is large, so a block is as wide as
-the cache allows). That the world never waits for a gradient makes timing-only and learning runs
-agree tick by tick.
+This is the only place that calls `jit`. The world of all runs and of their carefree twins advances
+side by side (its state is small, so wide is fast) and leaves its ticks; the learner trains block
+after block on them (its state is large, so a block is as wide as the cache allows). That the world
+never waits for a gradient makes timing-only and learning runs agree tick by tick, and lets runs
+with equal ticks share one learner: who is to be trained is chosen in between, on the host.
 
 A chunk of fixed shape is the unit of work. A program holds one chunk per local device, mapped by
 `shard_map`, so a chunk's rows do not depend on how many devices there are.
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxwan.core import keys
 from jaxwan.core.clock import Instant
-from jaxwan.core.pytrees import pytree
+from jaxwan.core.pytrees import pytree, row
 from jaxwan.core.tick import Tick
 from jaxwan.learning.learner import Curve, Task, evaluation_ticks, learn
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
@@ -54,16 +56,40 @@ class Knobs:
     learn: LearnKnobs | None
 
 
-class Output(NamedTuple):
-    """What a chunk leaves, `[run, ...]`."""
+class Timed(NamedTuple):
+    """What the worlds of a chunk leave, `[run, ...]`."""
 
     outcome: Outcome
     free_accepted: jax.Array  # of the carefree twin
     free_now: Instant
     curve_version: jax.Array  # int32 [run, point]
     curve_now: Instant  # [run, point]
-    curve: Curve | None  # [run, point]
-    floor: jax.Array | None
+    ticks: Tick | None  # [run, tick, slot], where somebody learns from them
+
+
+class Trained(NamedTuple):
+    """What the learners of a chunk leave, `[run, ...]`."""
+
+    curve: Curve  # [run, point]
+    floor: jax.Array
+
+
+class Output(NamedTuple):
+    """What runs leave, NumPy `[run, ...]`: a world's end, and the curve of its learner if any."""
+
+    outcome: Outcome
+    free_accepted: Any
+    free_now: Instant
+    curve_version: Any
+    curve_now: Instant
+    curve: Curve | None
+    floor: Any
+
+
+def joined(timed: Timed, trained: Trained | None) -> Output:
+    """Put a learner's curve beside the clock of the world it belongs to."""
+    curve, floor = trained or (None, None)
+    return Output(*timed[:-1], curve, floor)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -95,12 +121,7 @@ def once(call: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(np.array, _called(call, *arguments))
 
 
-traces: list[Plan] = []  # one entry per trace of a program, for those who count compilations
-
-
-def _by_run(moments: Moment, runs: int) -> Moment:
-    """Keep the runs, drop their twins, and put the run before the tick."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x[:, :runs], 0, 1), moments)
+traces: list[WorldPlan | LearnPlan] = []  # one entry per trace, for those who count compilations
 
 
 def _at_marks(moments: Moment, marks: jax.Array) -> tuple[jax.Array, Instant]:
@@ -113,53 +134,56 @@ def _at_marks(moments: Moment, marks: jax.Array) -> tuple[jax.Array, Instant]:
     return pick(moments.version), jax.tree.map(pick, moments.now)
 
 
-def _learn_in_blocks(
-    plan: Plan, knobs: LearnKnobs, seeds: jax.Array, task: Task, ticks: Tick
-) -> tuple[Curve, jax.Array]:
-    """Train block after block of runs."""
-    assert plan.learn is not None
-    learn_plan = plan.learn
-    problem = PROBLEMS[learn_plan.problem]
-    blocks = seeds.shape[0] // plan.block
+def time_runs(
+    plan: WorldPlan, points: int, keep: bool, knobs: WorldKnobs, seeds: jax.Array
+) -> Timed:
+    """Run one chunk of worlds and their twins; `seeds [run]`, knobs `[run, ...]`.
 
-    def fold(x: jax.Array) -> jax.Array:
-        return x.reshape(blocks, plan.block, *x.shape[1:])
-
-    def one(block: tuple[LearnKnobs, jax.Array, Tick]) -> Curve:
-        knobs, seeds, ticks = block
-        return learn(learn_plan, knobs, task, jax.vmap(keys.run_key)(seeds), ticks)
-
-    curve = jax.lax.map(one, jax.tree.map(fold, (knobs, seeds, ticks)))
-    static = dict(learn_plan.problem_static)
-    floor = jax.vmap(lambda own: problem.floor(static, own, task), axis_size=seeds.shape[0])(
-        knobs.problem
-    )
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), curve), floor
-
-
-def program(plan: Plan, knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
-    """Simulate one chunk of runs; `seeds [run]`, knobs `[run, ...]`."""
+    `points` evaluation points follow the first; `keep` keeps the ticks for a learner.
+    """
     traces.append(plan)
     runs = seeds.shape[0]
-    both = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b]), knobs.world, carefree(knobs.world)
-    )
-    moments, outcome = run_worlds(plan.world, both, jnp.concatenate([seeds, seeds]))
-    moments = _by_run(moments, runs)
-    version, now = _at_marks(moments, evaluation_ticks(plan.points, knobs.world.ticks))
-    curve, floor = None, None
-    if plan.learn is not None:
-        assert knobs.learn is not None
-        curve, floor = _learn_in_blocks(plan, knobs.learn, seeds, task, moments.tick)
-    return Output(
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), knobs, carefree(knobs))
+    moments, outcome = run_worlds(plan, both, jnp.concatenate([seeds, seeds]))
+    moments = jax.tree.map(lambda x: jnp.moveaxis(x[:, :runs], 0, 1), moments)
+    version, now = _at_marks(moments, evaluation_ticks(points, knobs.ticks))
+    return Timed(
         outcome=jax.tree.map(lambda x: x[:runs], outcome),
         free_accepted=outcome.totals.accepted[runs:],
         free_now=jax.tree.map(lambda x: x[runs:], outcome.now),
         curve_version=version,
         curve_now=now,
-        curve=curve,
-        floor=floor,
+        ticks=moments.tick if keep else None,
     )
+
+
+def train_runs(
+    plan: LearnPlan, block: int, knobs: LearnKnobs, seeds: jax.Array, count: jax.Array,
+    ticks: Tick, task: Task,
+) -> Trained:  # fmt: skip
+    """Train the first `count` runs of a chunk, block after block; the rest stays zero.
+
+    `seeds [run]`, knobs `[run, ...]`, ticks `[run, tick, slot]`; a block begun is trained whole.
+    """
+    traces.append(plan)
+    runs, points = seeds.shape[0], plan.eval_points + 1
+    problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
+
+    def fold(x: jax.Array) -> jax.Array:
+        return x.reshape(runs // block, block, *x.shape[1:])
+
+    folded = jax.tree.map(fold, (knobs, seeds, ticks))
+
+    def one(index: jax.Array, done: Curve) -> Curve:
+        own, seeds, ticks = row(folded, index)
+        curve = learn(plan, own, task, jax.vmap(keys.run_key)(seeds), ticks)
+        return jax.tree.map(lambda all_, new: all_.at[index].set(new), done, curve)
+
+    none = jnp.zeros((runs // block, block, points), jnp.float32)
+    used = (count + (block - 1)) // block
+    curve = jax.lax.fori_loop(0, used, one, Curve(none, none))
+    floor = jax.vmap(lambda own: problem.floor(static, own, task), axis_size=runs)(knobs.problem)
+    return Trained(jax.tree.map(lambda x: x.reshape(runs, points), curve), floor)
 
 
 def use_all_cores() -> None:
@@ -189,32 +213,53 @@ def device_count() -> int:
     return jax.local_device_count()
 
 
-def _per_device(plan: Plan, knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
-    """Run one chunk per device; knobs and seeds `[device, run, ...]`."""
+def _split(call: Callable[..., Any], devices: int, shared: int) -> Callable[..., Any]:
+    """Map a function of one chunk over devices: arguments `[device, ...]`, the last few shared."""
 
-    def one(knobs: Knobs, seeds: jax.Array, task: Task) -> Output:
-        out = program(plan, jax.tree.map(lambda x: x[0], knobs), seeds[0], task)
-        return jax.tree.map(lambda x: x[None], out)
+    def one(*arguments: Any) -> Any:
+        cut = len(arguments) - shared
+        own = jax.tree.map(lambda x: x[0], arguments[:cut])
+        return jax.tree.map(lambda x: x[None], call(*own, *arguments[cut:]))
 
-    split, whole = PartitionSpec("device"), PartitionSpec()
-    mapped = jax.shard_map(
-        one, mesh=_mesh(seeds.shape[0]), in_specs=(split, split, whole), out_specs=split,
-        check_vma=False,
-    )  # fmt: skip
-    return mapped(knobs, seeds, task)
+    def mapped(*arguments: Any) -> Any:
+        cut = len(arguments) - shared
+        specs = (PartitionSpec("device"),) * cut + (PartitionSpec(),) * shared
+        return jax.shard_map(
+            one, mesh=_mesh(devices), in_specs=specs, out_specs=PartitionSpec("device"),
+            check_vma=False,
+        )(*arguments)  # fmt: skip
+
+    return mapped
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _time_chunks(
+    plan: WorldPlan, points: int, keep: bool, knobs: WorldKnobs, seeds: jax.Array
+) -> Timed:
+    call = functools.partial(time_runs, plan, points, keep)
+    return _split(call, seeds.shape[0], 0)(knobs, seeds)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _train_chunks(
+    plan: LearnPlan, block: int, knobs: LearnKnobs, seeds: jax.Array, count: jax.Array,
+    ticks: Tick, task: Task,
+) -> Trained:  # fmt: skip
+    call = functools.partial(train_runs, plan, block)
+    return _split(call, seeds.shape[0], 1)(knobs, seeds, count, ticks, task)
 
 
 class Compiled(NamedTuple):
-    """A compiled program for one chunk per device."""
+    """A compiled program for one chunk per device, and the arrays that its runs share."""
 
-    plan: Plan
     run: Any
-    task: Task
+    devices: int
+    shared: tuple[Any, ...] = ()
 
-    def __call__(self, knobs: Knobs, seeds: Any) -> Output:
-        """Start one chunk per device; returns before the work is done."""
-        split = NamedSharding(_mesh(len(seeds)), PartitionSpec("device"))
-        return self.run(*jax.device_put((knobs, seeds), split), self.task)
+    def __call__(self, *arguments: Any) -> Any:
+        """Start one chunk per device, arguments `[device, ...]`; returns before it is done."""
+        split = NamedSharding(_mesh(self.devices), PartitionSpec("device"))
+        return self.run(*jax.device_put(arguments, split), *self.shared)
 
 
 def make_task(plan: LearnPlan, devices: int = 1) -> Task:
@@ -225,7 +270,6 @@ def make_task(plan: LearnPlan, devices: int = 1) -> Task:
     return jax.device_put(task, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
-_jitted = jax.jit(_per_device, static_argnums=0)
 _worlds = jax.jit(run_worlds, static_argnums=0)
 
 
@@ -261,40 +305,87 @@ def world_spells(plan: WorldPlan, room: int, knobs: WorldKnobs, seed: int) -> Sp
     return jax.tree.map(np.asarray, _spells(plan, room, knobs, np.uint32(seed)))
 
 
-def lower(plan: Plan, knobs: Knobs, seeds: Any, task: Task) -> Any:
-    """Trace a program for knobs and seeds of these shapes `[device, run, ...]`."""
-    split = NamedSharding(_mesh(len(seeds)), PartitionSpec("device"))
-
-    def shape(x: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=split)
-
-    knobs, seeds = jax.tree.map(shape, (knobs, seeds))
-    return _jitted.lower(plan, knobs, seeds, task)
-
-
 def compiler_options() -> dict[str, Any]:
     """Return how XLA is to compile a program of one chunk per device.
 
     On CPU devices of one core each, XLA would still cut every loop in two for its pool of threads,
-    and handing over the half of a loop of a few microseconds takes as long as the loop. Vectors of
-    512 bits are a preference, without effect where the processor has none.
+    and handing over the half of a loop of a few microseconds takes as long as the loop; where there
+    is but one device it is left so too, for the rows to be the same. Vectors of 512 bits are a
+    preference, without effect where the processor has none.
     """
     if jax.default_backend() != "cpu":
         return {}
     wide = {"xla_cpu_prefer_vector_width": 512}
-    whole = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-    return wide | (whole if device_count() > 1 else {})
+    return wide | {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 
 
-_compiled: dict[Any, Compiled] = {}
+_compiled: dict[Any, Future[Compiled]] = {}
+_compiling = threading.Lock()
 
 
-def compiled(plan: Plan, knobs: Knobs, seeds: Any) -> Compiled:
-    """Return the program for inputs of these shapes, compiled once in the life of a process."""
-    leaves, tree = jax.tree.flatten((knobs, seeds))
-    key = (plan, tree, tuple((np.shape(x), np.dtype(x.dtype).name) for x in leaves))
-    if key not in _compiled:
-        task = make_task(plan.learn, len(seeds)) if plan.learn else {}
-        lowered = lower(plan, knobs, seeds, task)
-        _compiled[key] = Compiled(plan, lowered.compile(compiler_options()), task)
-    return _compiled[key]
+def _once_in_a_process(key: Any, make: Callable[[], Compiled]) -> Compiled:
+    """Return what was made under a key; who comes second waits for the first."""
+    with _compiling:
+        future = _compiled.get(key)
+        first = future is None
+        if future is None:
+            future = _compiled[key] = Future()
+    if first:
+        try:
+            future.set_result(make())
+        except BaseException as error:
+            _compiled.pop(key, None)
+            future.set_exception(error)
+    return future.result()
+
+
+def _shapes(arguments: Any, devices: int) -> Any:
+    split = NamedSharding(_mesh(devices), PartitionSpec("device"))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=split), arguments
+    )
+
+
+def _key(static: Any, arguments: Any) -> Any:
+    leaves, tree = jax.tree.flatten(arguments)
+    return (static, tree, tuple((np.shape(x), np.dtype(x.dtype).name) for x in leaves))
+
+
+def world_program(plan: Plan, knobs: WorldKnobs, seeds: Any) -> Compiled:
+    """Return the worlds' program for inputs of these shapes `[device, run, ...]`."""
+    static, devices = (plan.world, plan.points, plan.learn is not None), len(seeds)
+
+    def make() -> Compiled:
+        lowered = _time_chunks.lower(*static, *_shapes((knobs, seeds), devices))
+        return Compiled(lowered.compile(compiler_options()), devices)
+
+    return _once_in_a_process(_key(static, (knobs, seeds)), make)
+
+
+def tick_room(plan: WorldPlan, *lead: int) -> Tick:
+    """Return the shapes of the ticks that runs of a plan leave `[*lead, tick, slot]`."""
+    shape = (*lead, plan.ticks, plan.slots)
+    whole, real, flag = (
+        cast(jax.Array, jax.ShapeDtypeStruct(shape, kind))
+        for kind in (jnp.int32, jnp.float32, bool)
+    )
+    return Tick(
+        worker=whole, cycle=whole, base_age=whole, weight=real, steps=real, attacker=flag,
+        fresh=flag, fetched=flag,
+    )  # fmt: skip
+
+
+def learner_program(plan: Plan, knobs: LearnKnobs, seeds: Any) -> Compiled:
+    """Return the learners' program for inputs of these shapes `[device, run, ...]`."""
+    assert plan.learn is not None
+    static, devices = (plan.learn, plan.block), len(seeds)
+    count = np.zeros(devices, np.int32)
+    arguments = (knobs, seeds, count, tick_room(plan.world, *np.shape(seeds)))
+
+    def make() -> Compiled:
+        assert plan.learn is not None
+        task = make_task(plan.learn, devices)
+        lowered = _train_chunks.lower(*static, *_shapes(arguments, devices), task)
+        return Compiled(lowered.compile(compiler_options()), devices, (task,))
+
+    return _once_in_a_process(_key(static, arguments), make)

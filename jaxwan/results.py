@@ -45,11 +45,13 @@ class Results:
         curves: pd.DataFrame | None = None,
         question: str = "",
         warnings: Sequence[str] = (),
+        tally: tuple[int, int] | None = None,
     ) -> None:
         self.frame = frame
         self.curves = _no_curves() if curves is None or curves.empty else curves
         self.question = question
         self.warnings = tuple(warnings)
+        self.tally = tally  # runs that wanted a loss curve, and those that were trained for one
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Results:

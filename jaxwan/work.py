@@ -14,10 +14,11 @@ from jaxwan.experiment.resolved import Resolved
 from jaxwan.learning.plan import LearnPlan
 from jaxwan.learning.problems import layout_of
 from jaxwan.learning.problems.flat import size
+from jaxwan.world.plan import WorldKnobs
 
 CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
 WIDEST_BLOCK = 16
-LEARNING_CHUNK = 64  # runs; small enough that two devices share the work evenly
+LEARNING_CHUNK = 128  # runs; few enough that a kill costs little
 TIMING_CHUNK = 1024
 SHARES = 2  # chunks that even a small sweep is cut into, so that two cores have work
 TICK_ROOM_BYTES = 2**28  # for the recorded ticks of a chunk
@@ -103,10 +104,15 @@ def chunks(
     return cut
 
 
-def inputs(program: Program, batch: list[Chunk]) -> tuple[Knobs, np.ndarray]:
-    """Return knobs and seeds `[device, run, ...]` for one chunk per device."""
-    rows = np.array([[program.place[int(config)] for config in chunk.config] for chunk in batch])
-    knobs = jax.tree.map(lambda column: column[rows], program.knobs)
+def places(program: Program, batch: list[Chunk]) -> np.ndarray:
+    """Return the rows of a program's knobs that chunks run `[device, run]`."""
+    return np.array([[program.place[int(config)] for config in chunk.config] for chunk in batch])
+
+
+def inputs(program: Program, batch: list[Chunk]) -> tuple[WorldKnobs, np.ndarray]:
+    """Return the worlds' knobs and seeds `[device, run, ...]` for one chunk per device."""
+    rows = places(program, batch)
+    knobs = jax.tree.map(lambda column: column[rows], program.knobs.world)
     return knobs, np.stack([chunk.seed for chunk in batch])
 
 
@@ -121,11 +127,21 @@ def batches(pending: list[Chunk], devices: int) -> list[list[Chunk]]:
     return found
 
 
-def compiled(program: Program, devices: int) -> engine.Compiled:
-    """Trace and compile a program for one chunk per device."""
-    row = np.zeros((devices, program.runs), np.int64)
-    knobs = jax.tree.map(lambda column: column[row], program.knobs)
-    return engine.compiled(program.plan, knobs, row.astype(np.uint32))
+def _shaped(knobs: Any, devices: int, runs: int) -> tuple[Any, np.ndarray]:
+    row = np.zeros((devices, runs), np.int64)
+    return jax.tree.map(lambda column: column[row], knobs), row.astype(np.uint32)
+
+
+def compiled_worlds(program: Program, devices: int) -> engine.Compiled:
+    """Trace and compile the worlds of a program for one chunk per device."""
+    shaped = _shaped(program.knobs.world, devices, program.runs)
+    return engine.world_program(program.plan, *shaped)
+
+
+def compiled_learners(program: Program, devices: int) -> engine.Compiled:
+    """Trace and compile the learners of a program for one chunk per device."""
+    shaped = _shaped(program.knobs.learn, devices, program.runs)
+    return engine.learner_program(program.plan, *shaped)
 
 
 def padded(batch: list[Chunk], devices: int) -> list[Chunk]:

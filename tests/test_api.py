@@ -113,7 +113,7 @@ def test_a_lost_part_is_run_again_and_is_bit_identical(tmp_path, timed):
 
 def test_a_finished_sweep_runs_nothing_again(tmp_path, timed, monkeypatch):
     jw.run(timing_sweep(), out=tmp_path / "out")
-    monkeypatch.setattr("jaxwan.work.compiled", None)
+    monkeypatch.setattr("jaxwan.work.compiled_worlds", None)
     same(jw.run(timing_sweep(), out=tmp_path / "out"), timed)
 
 

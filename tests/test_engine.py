@@ -7,7 +7,7 @@ import pytest
 
 from jaxwan import engine, work
 from jaxwan.api import simulate as simulate_runs
-from jaxwan.engine import Knobs, Plan, program
+from jaxwan.engine import Knobs, Plan, time_runs, train_runs
 from jaxwan.experiment.lower import group
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
@@ -93,7 +93,7 @@ def test_sweeping_learning_knobs_compiles_once():
     ]
     before = len(engine.traces)
     simulate_runs(runs, seeds=2)
-    assert len(engine.traces) == before + 1
+    assert len(engine.traces) == before + 2  # worlds and learners
 
 
 def test_thirty_six_configurations_over_three_plans_compile_three_programs():
@@ -111,7 +111,7 @@ def test_thirty_six_configurations_over_three_plans_compile_three_programs():
 
 
 def small_program(**changes):
-    """Return plan, knobs and task of one experiment, for a chunk of two runs."""
+    """Return plan, knobs and seeds of one experiment, for a chunk of two runs."""
     own = group([resolve(experiment(**changes))])[0]
     plan = Plan(own.world, own.learn, 2 if own.learn else 1, 20)
     knobs = jax.tree.map(
@@ -121,16 +121,19 @@ def small_program(**changes):
 
 
 @pytest.mark.parametrize("strategy", ["sync", "async"])
-def test_program_exports_for_every_platform(strategy):
+def test_programs_export_for_every_platform(strategy):
     plan, knobs, seeds = small_program(strategy=strategy, buffer=None, steps=3)
-    task = engine.make_task(plan.learn)
-    exported = jax.export.export(
-        jax.jit(program, static_argnums=0), platforms=("cpu", "cuda", "tpu")
-    )(plan, knobs, seeds, task)
-    text = exported.mlir_module()
-    assert exported.platforms == ("cpu", "cuda", "tpu")
-    assert "f64" not in text
-    assert "callback" not in text
+    task, room = engine.make_task(plan.learn), engine.tick_room(plan.world, 2)
+    worlds = plan.world, plan.points, True, knobs.world, seeds
+    learners = plan.learn, plan.block, knobs.learn, seeds, np.int32(2), room, task
+    for call, static, arguments in ((time_runs, 3, worlds), (train_runs, 2, learners)):
+        jitted = jax.jit(call, static_argnums=tuple(range(static)))
+        platforms = ("cpu", "cuda", "tpu")
+        exported = jax.export.export(jitted, platforms=platforms)(*arguments)
+        text = exported.mlir_module()
+        assert exported.platforms == platforms
+        assert "f64" not in text
+        assert "callback" not in text
 
 
 def test_no_gradient_for_padded_slots():

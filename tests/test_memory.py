@@ -25,7 +25,7 @@ def with_room(monkeypatch, gigabytes):
 
 
 def test_a_full_model_that_does_not_fit_is_refused_before_anything_is_compiled(monkeypatch):
-    monkeypatch.setattr("jaxwan.work.compiled", None)
+    monkeypatch.setattr("jaxwan.work.compiled_worlds", None)
     with_room(monkeypatch, 24.0)
     for scenario, parameters in (("very_large", 102_345_216), ("llm_scale", 1_036_547_200)):
         with pytest.raises(InputError) as caught:
