@@ -166,6 +166,7 @@ def train_runs(
     `seeds [run]`, knobs `[run, ...]`, ticks `[run, tick, slot]`; a block begun is trained whole.
     """
     traces.append(plan)
+    seeds = seeds if knobs.luck is None else seeds + knobs.luck
     runs, points = seeds.shape[0], plan.eval_points + 1
     problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
 

@@ -22,7 +22,7 @@ from jaxwan.experiment.outages import (
     processes_of,
 )
 from jaxwan.experiment.prices import CPU
-from jaxwan.experiment.resolved import Choice, Resolved
+from jaxwan.experiment.resolved import SEED_LUCK, Choice, Resolved
 from jaxwan.experiment.rounds import (
     blocks,
     fragments,
@@ -273,6 +273,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         **failure_knobs(resolved, plan, width),
         **weather_knobs(resolved, plan),
         **round_knobs(resolved, plan),
+        luck=np.asarray(resolved.luck[:3], np.uint32),
     )
     return WorldKnobs(**floats | _peers(resolved, width), **values)
 
@@ -307,6 +308,7 @@ def learn_knobs(resolved: Resolved, width: int) -> LearnKnobs:
         workers=np.asarray(len(resolved.workers), np.int32),  # type: ignore[arg-type]
         ticks=np.asarray(budget(resolved).ticks, np.int32),  # type: ignore[arg-type]
         downlink=_numbers(resolved.downlink.knobs if resolved.downlink else {}),
+        luck=np.asarray(resolved.luck[3], np.uint32),  # type: ignore[arg-type]
         **extra,
     )
 
@@ -345,6 +347,8 @@ def config_id(resolved: Resolved) -> str:
     plain = dataclasses.asdict(dataclasses.replace(resolved, labels={}))
     if resolved.weather is None:
         del plain["weather"]
+    if resolved.luck == SEED_LUCK:
+        del plain["luck"]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -25,7 +25,7 @@ from jaxwan.experiment.processes import failures_of, replay_of
 from jaxwan.experiment.resolved import Choice, Failures, Resolved, Scenario, Worker
 from jaxwan.experiment.rounds import check_rounds, surely_there
 from jaxwan.experiment.schema import as_choice
-from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable
+from jaxwan.experiment.spec import ComputeTable, Experiment, LinkTable, LuckTable
 from jaxwan.experiment.weather import hazy, weather_of
 
 MOST_CYCLES = 10**8  # workers x steps of one run
@@ -344,11 +344,16 @@ def resolve_and_warn(
         exchange=exchange,
         weather=weather_of(experiment.link.weather, exchange, [one.name for one in workers]),
         peers=peers_of(exchange, workers),
-        labels=dict(labels or {}),
+        labels=dict(labels or {}), luck=luck_of(experiment.luck),
         **chosen,
     )
     check_rounds(resolved)
     return resolved, [*warnings, *filter(None, [misfit(resolved), hazy(resolved)])]
+
+
+def luck_of(table: LuckTable) -> tuple[int, int, int, int]:
+    """Return the luck of failures, links, stragglers and data."""
+    return table.failures, table.links, table.stragglers, table.data
 
 
 def resolve(experiment: Experiment, labels: Mapping[str, Any] | None = None) -> Resolved:

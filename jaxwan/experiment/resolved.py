@@ -133,6 +133,9 @@ class Criteria:
     min_throughput_ratio: float
 
 
+SEED_LUCK = (0, 0, 0, 0)  # all randomness is the seed's own
+
+
 @dataclass(frozen=True)
 class Resolved:
     """One experiment, complete. Everything that shapes its rows is in here except the seed."""
@@ -170,4 +173,5 @@ class Resolved:
     downlink: Choice | None = None  # compressor of the merged update; None sends every one on
     weather: Weather | None = None
     peers: tuple[tuple[float, float], ...] = ()  # (one-way delay, bit/s) of each worker's exchange
+    luck: tuple[int, int, int, int] = SEED_LUCK  # of failures, links, stragglers, data
     labels: dict[str, Any] = field(default_factory=dict)  # swept fields, dotted name -> value

@@ -121,6 +121,18 @@ class LearningTable(Settings):
     )
 
 
+Luck = Annotated[int, Range(0, 2**31 - 1)]
+
+
+class LuckTable(Settings):
+    """Other luck for one source of randomness: a number that is added to the seed there."""
+
+    failures: Luck = Field(default=0, description="outages, slowdowns, churn, partitions")
+    links: Luck = Field(default=0, description="jitter, losses, weather")
+    stragglers: Luck = Field(default=0, description="the noise of computing")
+    data: Luck = Field(default=0, description="samples, first model, random compression, attacks")
+
+
 class Experiment(Settings):
     """One experiment: a scenario under a challenge, trained in one way.
 
@@ -173,6 +185,7 @@ class Experiment(Settings):
         default=None, description="whose egress prices apply to every worker"
     )
     learning: LearningTable = LearningTable()
+    luck: LuckTable = LuckTable()
     timing_only: Switch = Field(default=False, description="simulate time and bytes, train nothing")
     fidelity: Literal["proxy", "full"] = Field(
         default="proxy", description="the model that is trained"

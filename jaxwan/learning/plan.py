@@ -76,3 +76,4 @@ class LearnKnobs:
     delay: jax.Array | None = None  # local steps until a fragment's result is taken over
     region: jax.Array | None = None  # int32 [worker]; equal within a region
     outer_every: jax.Array | None = None  # int32; rounds between two merges of the regions
+    luck: jax.Array | None = None  # uint32; added to the seed of data, noise and first model

@@ -56,6 +56,9 @@ class SiteKnobs:
     outer_every: jax.Array  # int32; rounds from one exchange among the regions to the next
 
 
+SOURCES = ("failures", "links", "stragglers")  # of randomness, each of which may take other luck
+
+
 @pytree
 class WorldKnobs:
     """Every number of one run's world; a change never recompiles."""
@@ -97,3 +100,4 @@ class WorldKnobs:
     stage_bits: jax.Array | None = None  # [stage]; one compressed update, in the end update_bits
     fetch_bits: jax.Array | None = None  # of one update downloaded; None = update_bits
     weather: WeatherKnobs | None = None  # what time does to the links
+    luck: jax.Array | None = None  # uint32 [source]; added to the seed; None = 0 for all SOURCES

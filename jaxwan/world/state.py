@@ -13,7 +13,7 @@ from jaxwan.core.pytrees import pytree
 from jaxwan.core.tick import Tick
 from jaxwan.world.exchange import Link, Ready, links, prepare_one
 from jaxwan.world.failures import History, history
-from jaxwan.world.plan import WorldKnobs, WorldPlan
+from jaxwan.world.plan import SOURCES, WorldKnobs, WorldPlan
 from jaxwan.world.record import Lived
 from jaxwan.world.rows import pack
 from jaxwan.world.spells import (
@@ -105,6 +105,13 @@ class Moment(NamedTuple):
     lived: Lived | None = None  # where the plan records
 
 
+def _with_luck(key: jax.Array, knobs: WorldKnobs, source: str) -> jax.Array:
+    """Return the run's key `[2]`, moved where a source of randomness has luck of its own."""
+    if knobs.luck is None:
+        return key
+    return jnp.stack([key[0], key[1] + knobs.luck[SOURCES.index(source)]])
+
+
 def make_world(
     plan: WorldPlan, knobs: WorldKnobs, key: jax.Array, ready: Ready | None = None
 ) -> World:
@@ -113,8 +120,10 @@ def make_world(
     A worker that starts offline is in the down phase of its churn.
     """
     names, trace = plan.processes, knobs.trace
-    compute, link = keys.fleet_keys(key, ("compute", "link"), plan.workers)
-    spell_key = spell_keys(names, key, knobs.present, knobs.region, trace)
+    luck = {source: _with_luck(key, knobs, source) for source in SOURCES}
+    compute = keys.worker_keys(luck["stragglers"], "compute", plan.workers)
+    link = keys.worker_keys(luck["links"], "link", plan.workers)
+    spell_key = spell_keys(names, luck["failures"], knobs.present, knobs.region, trace)
     laws = laws_of(names, knobs.outages, knobs.slowdown, trace)
     shares = knobs.outages.down_share, knobs.slowdown.down_share
     down_share = None if None in shares else jnp.concatenate(shares)  # type: ignore[arg-type]
@@ -124,7 +133,7 @@ def make_world(
         online = online & ~dark_at_zero(names, first)
     own = links(knobs, link)
     if knobs.weather is not None:
-        own = own._replace(sky=skies(knobs.weather, key))
+        own = own._replace(sky=skies(knobs.weather, luck["links"]))
     steps = jnp.broadcast_to(knobs.local_steps, (plan.workers,))
     workers = Worker(compute, spell_key, own, knobs.speed, knobs.attacker, online, steps)
     ready = prepare_one(plan, knobs) if ready is None else ready
