@@ -45,6 +45,7 @@ REFUSED = [
     (dict(exchange="ring", downlink="int8"), "use exchange star"),
     (dict(strategy={"kind": "async", "on_stale": "block"}), "needs a bound"),
     (dict(strategy={"kind": "async", "on_stale": "blok"}), "did you mean 'block'"),
+    (dict(strategy={"kind": "async_local_sgd", "on_stale": "block"}), "needs a bound"),
     (dict(strategy={"kind": "sync", "quorum": 0.0}), "(0, 1]"),
     (dict(strategy={"kind": "sync", "backup": -1}), "backup"),
     (dict(strategy={"kind": "sync", "backup": 4}), "allowed: 0 to 3"),
@@ -168,8 +169,9 @@ def test_traits_decide_the_program_and_numbers_do_not():
     quorums = [experiment(strategy=jw.Sync(quorum=q)) for q in (0.5, 0.75)]
     both = group([resolve(own) for own in (*quorums, experiment())])
     assert len(both) == 2
-    blocked = resolve(experiment(strategy=jw.Async(max_staleness=2, on_stale="block")))
-    assert budget(blocked).ticks == 2 * budget(blocked).cycle_ends
+    for wait in (jw.Async, jw.AsyncLocalSGD):
+        blocked = resolve(experiment(strategy=wait(max_staleness=2, on_stale="block")))
+        assert budget(blocked).ticks == 2 * budget(blocked).cycle_ends
     streaming = resolve(experiment(
         exchange="ring", strategy=jw.DiLoCo(local_steps=10, fragments=5, overlap_steps=1)
     ))  # fmt: skip

@@ -87,6 +87,12 @@ STALENESS = {
     "staleness_power": Knob(0.0, 0.0, 10.0, "an update of age a is shrunk by (1 + a)**-power"),
     "overlap": OVERLAP,
 }
+ON_STALE = Static(
+    "reject",
+    "what a worker beyond the bound meets: its update is rejected, or it waits for the slowest "
+    "(max_staleness then counts cycles ahead)",
+    choices=("reject", "block"),
+)
 OUTER_DELAY = Knob(4, 1, 1_000_000, "updates between two momenta of delayed_nesterov")
 OUTER_SPREAD = Knob(0.0, 0.0, 1.0, "share of the momentum that delayed_nesterov applies at once")
 
@@ -104,13 +110,7 @@ STRATEGIES: dict[str, Strategy] = {
         paper="Recht et al. 2011, Hogwild!; Ho et al. 2013, Stale Synchronous Parallel",
         protocol="events",
         knobs=STALENESS,
-        static={
-            "on_stale": Static(
-                "reject", "what a worker beyond the bound meets: its update is rejected, or it "
-                "waits for the slowest (max_staleness then counts cycles ahead)",
-                choices=("reject", "block"),
-            ),
-        },
+        static={"on_stale": ON_STALE},
     ),
     "local_sgd": Strategy(
         summary="Rounds of several local steps; the server merges the differences.",
@@ -171,7 +171,7 @@ STRATEGIES: dict[str, Strategy] = {
         protocol="events",
         knobs=outer(0.7, 0.9) | {"outer_delay": OUTER_DELAY, "outer_spread": OUTER_SPREAD}
         | STALENESS,
-        static=steps(8, True),
+        static=steps(8, True, on_stale=ON_STALE),
     ),
     "fedbuff": Strategy(
         summary="Local steps, merged K at a time; the older an update, the less it counts.",
