@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, trace_command
+from jaxwan import answers, best_command, trace_command
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare_command)
     app.command("status")(status_command)
     answers.register(app)
+    best_command.register(app)
     trace_command.register(app)
     published.register(app)
 

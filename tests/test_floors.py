@@ -38,6 +38,7 @@ FLOORS = {
     "jaxwan.decide": 6,
     "jaxwan.published": 7,
     "jaxwan.answers": 7,
+    "jaxwan.best_command": 7,
     "jaxwan.api": 7,
     "jaxwan.cache": 7,
     "jaxwan.calls": 7,

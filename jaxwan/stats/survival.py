@@ -66,8 +66,8 @@ def kaplan_meier(times: ArrayLike, watched: ArrayLike) -> Curve:
         greenwood = np.cumsum(events / (at_risk * (at_risk - events).astype(np.float64)))
     survival = np.cumprod(1 - events / at_risk)
     last = float(seen.max(initial=0.0))
-    return Curve(at, survival, greenwood, at_risk.astype(float), events.astype(float), last,
-                 len(seen))  # fmt: skip
+    counts = at_risk.astype(np.float64), events.astype(np.float64)
+    return Curve(at, survival.astype(np.float64), greenwood, *counts, last, len(seen))
 
 
 def survival_quantile(curve: Curve, q: float, confidence: float = 0.95) -> Interval:
@@ -126,8 +126,8 @@ def restricted_mean(
         error = np.sqrt(terms.sum(axis=0) * n / (n - 1))
         half = special.stdtrit(max(n - 1, 1), 1 - tail) * error
         rest = np.shape(times)[1:]
-        sides = [side.reshape(rest) for side in (mean, mean - half, mean + half)]
-    return Interval(*sides, n)
+        mean, low, high = (each.reshape(rest) for each in (mean, mean - half, mean + half))
+    return Interval(mean, low, high, n)
 
 
 def influences(times: ArrayLike, watched: ArrayLike, horizon: ArrayLike | None = None) -> Floats:

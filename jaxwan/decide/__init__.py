@@ -1,0 +1,1 @@
+"""Decisions: seeds spent until an interval is narrow or a choice is sure."""
