@@ -292,6 +292,11 @@ def sweep(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Replaces the file's seeds.")] = None,
     steps: Annotated[int | None, typer.Option(help="Replaces the file's steps.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC: WIDTH", help='Add seeds until as sure: "time_s: 5%".'),
+    ] = None,
+    most: Annotated[int, typer.Option(help="With --until, seeds of one configuration.")] = 1024,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep file; what is already in the results folder is not run again."""
@@ -306,7 +311,12 @@ def sweep(
 
     keep_programs()
     with interruptible(RESUME.format(target)):
-        results = api.run(plan, out=target, progress=err.is_terminal)
+        if until is None:
+            results = api.run(plan, out=target, progress=err.is_terminal)
+        else:
+            from jaxwan.adaptive import run_until
+
+            results = run_until(plan, until, target, most, progress=err.is_terminal)
     report(results, target, as_json)
 
 

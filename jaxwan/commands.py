@@ -81,10 +81,11 @@ def status_of(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: where there is none, or a damaged one.
     """
+    from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
     try:
-        store = Store(folder)
+        store = Store([folder, *round_folders(folder)][-1])  # of an adaptive sweep, the last round
     except ValueError as error:
         raise InputError(str(error)) from None
     chunks, done = store.manifest.get("chunks", []), store.done()

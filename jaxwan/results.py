@@ -20,6 +20,7 @@ from jaxwan.columns import (
     swept_columns,
     typed,
 )
+from jaxwan.rounds import joined, round_folders
 from jaxwan.stats.intervals import mean_interval, quantiles, wilson_interval
 from jaxwan.store import Store
 
@@ -58,6 +59,11 @@ class Results:
         Raises:
             ValueError: when the folder holds no store or a damaged part.
         """
+        rounds = [cls.load(each) for each in round_folders(directory)]
+        if rounds:
+            both = joined([each.frame for each in rounds], [each.curves for each in rounds])
+            told = dict.fromkeys(note for each in rounds for note in each.warnings)
+            return cls(*both, rounds[0].question, list(told))
         store = Store(directory)
         frame, curves = store.load()
         notes = list(store.manifest.get("warnings", ()))
