@@ -84,8 +84,12 @@ def status_of(folder: Path) -> dict[str, Any]:
     from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
+    rounds = [status_of(each) for each in round_folders(folder)]
+    if rounds:
+        counts = ("chunks_done", "chunks_total", "runs_done", "runs_total")
+        return rounds[-1] | {name: sum(each[name] for each in rounds) for name in counts}
     try:
-        store = Store([folder, *round_folders(folder)][-1])  # of an adaptive sweep, the last round
+        store = Store(folder)
     except ValueError as error:
         raise InputError(str(error)) from None
     chunks, done = store.manifest.get("chunks", []), store.done()

@@ -158,7 +158,8 @@ def roles(
         own = [name for name in told if any(_within(name, root) for root in choose)]
     else:
         own = [name for name in told if not is_given(name) and name != over]
-        own = own or [name for name in told if name not in ("scenario", over)]
+        if over is None:
+            own = own or [name for name in told if name != "scenario"]
     if over in own:
         raise ValueError(f"{over!r} cannot be both chosen and what the choice is over")
     if not own:

@@ -49,7 +49,8 @@ def factor(ratio: Interval, confidence: float) -> tuple[str, str]:
     """Write a ratio, as a factor or as the percent above 1, and its interval."""
     sides = [float(ratio.mean), float(ratio.low), float(ratio.high)]
     if sides[0] >= _TIMES_FROM:
-        center, low, high = (number(side, 2 if side < 10 else 3) for side in sides)
+        digits = 2 if sides[2] - sides[1] > 0.05 * sides[0] and sides[0] < 10 else 3
+        center, low, high = (number(side, digits) for side in sides)
         return f"{center}×", f"{percent(confidence)} interval {low}–{high}"
     center, low, high = (number(100 * (side - 1), 2) for side in sides)
     return f"{center} %", f"{percent(confidence)} interval {low} to {high} %"

@@ -192,9 +192,13 @@ def _joined(
 
 
 def _equal(selection: Selection, confidence: float) -> int:
-    """Return the runs that equal allocation would take, by the mean square paired spread."""
+    """Return the runs that equal allocation would take, by the mean square paired spread.
+
+    Never fewer than the first seeds, without which it would not know the spread.
+    """
     k, own = len(selection.spent), selection.values[selection.winner]
     squares = [np.nanvar(own - selection.values[j], ddof=1) / 2
                for j in range(k) if j != selection.winner]  # fmt: skip
     sigma = float(np.sqrt(np.mean(squares)))
-    return k * max(2, equal_allocation(sigma, selection.delta, k, confidence))
+    needed = equal_allocation(sigma, selection.delta, k, confidence)
+    return k * max(needed, int(selection.spent.min()))

@@ -86,10 +86,11 @@ def probability_best(values: Floats, draws: int = 20_000, seed: int = 0) -> Floa
         spread = np.where(both > 1, (center @ center.T) / (both - 1), 0.0)
     error = spread * both / np.outer(n, n)
     scale, axes = np.linalg.eigh(error)
+    scale = np.where(scale > 1e-12 * scale.max(initial=0.0), scale, 0.0)  # else rounding
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((draws, k)) * np.sqrt(np.maximum(scale, 0.0))
+    noise = rng.standard_normal((draws, k)) * np.sqrt(scale)
     drawn = mean + noise @ axes.T
-    room = 1e-12 * np.abs(mean).max(initial=0.0)
+    room = 1e-12 * np.abs(drawn).max(initial=0.0)
     least = drawn <= drawn.min(axis=1, keepdims=True) + room
     return np.asarray((least / least.sum(axis=1, keepdims=True)).mean(axis=0))
 

@@ -116,16 +116,19 @@ class Capped(NamedTuple):
 def restrict(a: ArrayLike, b: ArrayLike, watched_a: ArrayLike, watched_b: ArrayLike) -> Capped:
     """Cap times at the longest horizon that censoring allows.
 
-    An unreached time is NaN or infinite, and `watched` says how long one waited for it. The
-    horizon is the shortest such wait, so that min(time, horizon) is known of every run; without
-    censoring it is the longest time and caps nothing.
+    An unreached time is NaN or infinite, and `watched` says how long one waited for it, infinite
+    where waiting longer would not have helped. The horizon is the shortest such wait, so that
+    min(time, horizon) is known of every run; without censoring it is the longest time and caps
+    nothing.
     """
     times = np.concatenate([np.asarray(a, np.float64), np.asarray(b, np.float64)])
     watched = np.concatenate([np.asarray(watched_a, np.float64), np.asarray(watched_b, np.float64)])
     reached = np.isfinite(times)
     if not len(times):
         return Capped(times, times, np.nan)
-    horizon = float(times.max() if reached.all() else watched[~reached].min())
+    cut = ~reached & np.isfinite(watched)
+    longest = times[reached].max(initial=0.0) if reached.any() else np.nan
+    horizon = float(watched[cut].min() if cut.any() else longest)
     capped = np.minimum(np.where(reached, times, np.inf), horizon)
     half = len(capped) // 2
     return Capped(capped[:half], capped[half:], horizon)
