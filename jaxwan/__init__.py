@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _HOME = {
     "simulate": "jaxwan.api",
     "run": "jaxwan.api",
+    "run_until": "jaxwan.adaptive",
+    "best": "jaxwan.analysis.best",
     "Link": "jaxwan.transfers",
     "transfer_time": "jaxwan.transfers",
     "trace": "jaxwan.timeline",

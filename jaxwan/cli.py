@@ -311,6 +311,11 @@ def sweep(
     learn_once: Annotated[
         bool, typer.Option(help="Runs that learn the same share one learner; same rows.")
     ] = True,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC: WIDTH", help='Add seeds until as sure: "time_s: 5%".'),
+    ] = None,
+    most: Annotated[int, typer.Option(help="With --until, seeds of one configuration.")] = 1024,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep file; what is already in the results folder is not run again."""
@@ -325,9 +330,13 @@ def sweep(
 
     keep_programs()
     with interruptible(RESUME.format(target)):
-        results = api.run(
-            plan, out=target, progress=err.is_terminal, ray=ray, learn_once=learn_once
-        )
+        how: dict[str, Any] = {"ray": ray, "learn_once": learn_once}
+        if until is None:
+            results = api.run(plan, out=target, progress=err.is_terminal, **how)
+        else:
+            from jaxwan.adaptive import run_until
+
+            results = run_until(plan, until, target, most, progress=err.is_terminal, **how)
     report(results, target, as_json)
 
 

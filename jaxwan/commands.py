@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, bench_command, trace_command
+from jaxwan import answers, bench_command, best_command, trace_command
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status_command)
     answers.register(app)
     bench_command.register(app)
+    best_command.register(app)
     trace_command.register(app)
     published.register(app)
 
@@ -81,8 +82,13 @@ def status_of(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: where there is none, or a damaged one.
     """
+    from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
+    rounds = [status_of(each) for each in round_folders(folder)]
+    if rounds:
+        counts = ("chunks_done", "chunks_total", "runs_done", "runs_total")
+        return rounds[-1] | {name: sum(each[name] for each in rounds) for name in counts}
     try:
         store = Store(folder)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxwan.analysis.censored import censored_summary
 from jaxwan.columns import (
     COLUMNS,
     CURVE_COLUMNS,
@@ -20,6 +21,7 @@ from jaxwan.columns import (
     swept_columns,
     typed,
 )
+from jaxwan.rounds import joined, round_folders
 from jaxwan.stats.intervals import mean_interval, quantiles, wilson_interval
 from jaxwan.store import Store
 
@@ -60,6 +62,11 @@ class Results:
         Raises:
             ValueError: when the folder holds no store or a damaged part.
         """
+        rounds = [cls.load(each) for each in round_folders(directory)]
+        if rounds:
+            both = joined([each.frame for each in rounds], [each.curves for each in rounds])
+            told = dict.fromkeys(note for each in rounds for note in each.warnings)
+            return cls(*both, rounds[0].question, list(told))
         store = Store(directory)
         frame, curves = store.load()
         notes = list(store.manifest.get("warnings", ()))
@@ -81,21 +88,24 @@ class Results:
         One row per `config_id`, in order of first appearance: identity, `n`, then per metric
         `_mean _lo _hi _q05 _q50 _q95`. Flags get Wilson's interval and no quantiles. Asking for
         `time_to_target_s` gives `reached_*` and quantiles in which a run that never got there
-        counts as infinite, since a mean over those that did would mislead; asking for a loss
-        gives `diverged_*` in the same way, and a mean that is infinite once a run diverges.
+        counts as infinite, since a mean over those that did would mislead, and the columns of
+        `jaxwan.analysis.censored` (Kaplan–Meier median, restricted mean); asking for a loss gives
+        `diverged_*` in the same way, and a mean that is infinite once a run diverges.
 
         Raises:
             ValueError: when a metric is no numeric column of the frame.
         """
         names = self._known(DEFAULT_METRICS if metrics is None else metrics, metrics is not None)
         identity = identity_columns(self.frame)
+        timed = "time_to_target_s" in names and len(self.frame)
+        censored = censored_summary(self.frame, confidence) if timed else {}
         rows = []
         for config_id, runs in self.frame.groupby("config_id", sort=False):
             row: dict[str, Any] = {name: runs[name].iloc[0] for name in identity}
             row = {"config_id": config_id, **row, "n": len(runs)}
             for name in names:
                 row |= _reduce(runs, name, confidence)
-            rows.append(row)
+            rows.append(row | censored.get(str(config_id), {}))
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["config_id", *identity, "n"])
 
     def success_reasons(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.humane import duration, duration_unit, number, percent
+from jaxwan.analysis.outcomes import watched_times
 from jaxwan.analysis.tables import setting_names
 from jaxwan.columns import identity_columns, varying
 from jaxwan.stats.intervals import Interval, mean_interval
@@ -216,12 +217,9 @@ def _measure_flags(pairs: Pairs, metric: str, confidence: float) -> dict[str, An
 
 
 def _measure_times(pairs: Pairs, confidence: float) -> dict[str, Any]:
-    hit_a, hit_b = (runs["reached"].to_numpy(bool) for runs in (pairs.a, pairs.b))
-    a, b = (
-        np.where(hit, runs[TO_TARGET].to_numpy(np.float64), np.nan)
-        for hit, runs in ((hit_a, pairs.a), (hit_b, pairs.b))
-    )
-    capped = restrict(a, b, pairs.a["time_s"], pairs.b["time_s"])
+    (a, watched_a), (b, watched_b) = (watched_times(runs) for runs in (pairs.a, pairs.b))
+    hit_a, hit_b = np.isfinite(a), np.isfinite(b)
+    capped = restrict(a, b, watched_a, watched_b)
     gap = capped.a - capped.b
     both = hit_a & hit_b
     counts = {

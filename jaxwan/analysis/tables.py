@@ -209,7 +209,8 @@ def _other_cells(summary: pd.DataFrame) -> list[Cell]:
     """Make a column for each metric someone asked for beyond the usual ones."""
     usual = {cell.metric for cell in CELLS} | {"reached", "diverged"}
     names = [str(name).removesuffix("_lo") for name in summary if str(name).endswith("_lo")]
-    others = [name for name in names if name not in usual]
+    others = [name for name in names
+              if name not in usual and not name.startswith("time_to_target_s_")]  # fmt: skip
     return [Cell(_header(name).replace(" ", "\n"), name, _guess(summary, name)) for name in others]
 
 

@@ -25,7 +25,12 @@ class Interval(NamedTuple):
     n: Any
 
 
-def _tail(confidence: float) -> float:
+def tail_of(confidence: float) -> float:
+    """Return the probability beyond each bound of a two-sided interval.
+
+    Raises:
+        ValueError: for a confidence that is not strictly between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
     return (1 - confidence) / 2
@@ -43,7 +48,7 @@ def mean_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
 
     NaN and infinities are left out; `n` counts the rest. Bounds are NaN where n < 2.
     """
-    tail = _tail(confidence)
+    tail = tail_of(confidence)
     x = np.asarray(x, np.float64)
     finite = np.isfinite(x)
     n = finite.sum(axis=0)
@@ -61,7 +66,7 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95
     Raises:
         ValueError: when successes are negative or exceed n.
     """
-    z = special.ndtri(1 - _tail(confidence))
+    z = special.ndtri(1 - tail_of(confidence))
     hits, n = np.asarray(successes, np.float64), np.asarray(n, np.int64)
     if np.any((hits < 0) | (hits > n)):
         raise ValueError(f"successes must lie between 0 and n, got {hits} of {n}")
@@ -111,7 +116,7 @@ def quantile_interval(x: ArrayLike, q: float, confidence: float = 0.95) -> Inter
 
     A bound that lies outside the sample is infinite: too few values to know. NaN where n = 0.
     """
-    tail, share = _tail(confidence), float(_fractions(q))
+    tail, share = tail_of(confidence), float(_fractions(q))
     ordered, n = _ordered(x)
     low_rank = np.array([[_binomial_quantile(tail, k, share) for k in n]])
     high_rank = np.array([[_binomial_quantile(1 - tail, k, share) + 1 for k in n]])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from jaxwan.stats.intervals import Floats, Interval, mean_interval
+from jaxwan.stats.intervals import Floats, Interval, mean_interval, tail_of
 
 
 def geometric_ratio(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -24,6 +24,21 @@ def geometric_ratio(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Int
         return Interval(np.nan, np.nan, np.nan, len(a))
     logs = mean_interval(np.log(a) - np.log(b), confidence)
     return Interval(np.exp(logs.mean), np.exp(logs.low), np.exp(logs.high), logs.n)
+
+
+def mean_ratio(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Estimate mean a / mean b of pairs, by Student's t of the log ratio linearized (delta method).
+
+    NaN where either mean is not above zero, or there are fewer than two pairs.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    n = len(a)
+    if n < 2 or not (a.mean() > 0 and b.mean() > 0):
+        return Interval(np.nan, np.nan, np.nan, n)
+    value = a.mean() / b.mean()
+    error = np.std(a / a.mean() - b / b.mean(), ddof=1) / np.sqrt(n)
+    factor = np.exp(special.stdtrit(n - 1, 1 - tail_of(confidence)) * error)
+    return Interval(value, value / factor, value * factor, n)
 
 
 def t_test(differences: ArrayLike) -> float:
@@ -101,16 +116,19 @@ class Capped(NamedTuple):
 def restrict(a: ArrayLike, b: ArrayLike, watched_a: ArrayLike, watched_b: ArrayLike) -> Capped:
     """Cap times at the longest horizon that censoring allows.
 
-    An unreached time is NaN or infinite, and `watched` says how long one waited for it. The
-    horizon is the shortest such wait, so that min(time, horizon) is known of every run; without
-    censoring it is the longest time and caps nothing.
+    An unreached time is NaN or infinite, and `watched` says how long one waited for it, infinite
+    where waiting longer would not have helped. The horizon is the shortest such wait, so that
+    min(time, horizon) is known of every run; without censoring it is the longest time and caps
+    nothing.
     """
     times = np.concatenate([np.asarray(a, np.float64), np.asarray(b, np.float64)])
     watched = np.concatenate([np.asarray(watched_a, np.float64), np.asarray(watched_b, np.float64)])
     reached = np.isfinite(times)
     if not len(times):
         return Capped(times, times, np.nan)
-    horizon = float(times.max() if reached.all() else watched[~reached].min())
+    cut = ~reached & np.isfinite(watched)
+    longest = times[reached].max(initial=0.0) if reached.any() else np.nan
+    horizon = float(watched[cut].min() if cut.any() else longest)
     capped = np.minimum(np.where(reached, times, np.inf), horizon)
     half = len(capped) // 2
     return Capped(capped[:half], capped[half:], horizon)

@@ -1,0 +1,142 @@
+"""The command `best`: choose from a finished sweep, or race the settings of a sweep file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from jaxwan.cache import keep_programs
+from jaxwan.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxwan.decide.race import Race
+
+out = Console()
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("best")(best_command)
+
+
+def share_of(text: str, name: str) -> float:
+    """Read a share: 0.02 or 2%.
+
+    Raises:
+        InputError: for anything else, or a share outside 0 to 1.
+    """
+    bare = text.strip().removesuffix("%").strip()
+    try:
+        value = float(bare) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"expected a share such as 2% or 0.02, got {text!r}", name) from None
+    if not 0 <= value < 1:
+        raise InputError(f"expected a share from 0 to 1 (100 %), got {text!r}", name)
+    return value
+
+
+def sense(maximize: bool, minimize: bool) -> bool | None:
+    """Return whether more is better if the user said so.
+
+    Raises:
+        InputError: where both were said.
+    """
+    if maximize and minimize:
+        raise InputError("--maximize and --minimize exclude each other")
+    return True if maximize else False if minimize else None
+
+
+def best_command(
+    source: Annotated[Path, typer.Argument(help="A results folder, or a sweep file to race.")],
+    metric: Annotated[str, typer.Option("--metric", help="A numeric result.")] = "time_to_target_s",
+    confidence: Annotated[str, typer.Option(help="Of intervals and of the choice.")] = "95%",
+    delta: Annotated[
+        str | None,
+        typer.Option(help="Share of the best that does not matter; 5%, in a race 2%."),
+    ] = None,
+    over: Annotated[
+        str | None, typer.Option(help="One choice for all values of it: network, challenge, …")
+    ] = None,
+    choose: Annotated[
+        str | None, typer.Option(help="Settings to choose among, joined by commas.")
+    ] = None,
+    maximize: Annotated[bool, typer.Option("--maximize", help="More is better.")] = False,
+    minimize: Annotated[bool, typer.Option("--minimize", help="Less is better.")] = False,
+    most: Annotated[int, typer.Option(help="Seeds of any one setting in a race.")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the best setting, and say how sure that is; a sweep FILE is run as far as it takes."""
+    facts: dict[str, Any] = {
+        "confidence": share_of(confidence, "--confidence"),
+        "larger": sense(maximize, minimize),
+        "choose": [name.strip() for name in choose.split(",")] if choose else (),
+    }
+    margin = None if delta is None else share_of(delta, "--delta")
+    if source.suffix == ".toml" or source.is_file():
+        if over:
+            raise InputError("--over needs a finished sweep: run it, then choose from its folder")
+        tell_race(raced(source, metric, 0.02 if margin is None else margin, most, facts), as_json)
+        return
+    from jaxwan.analysis.best import best
+    from jaxwan.analysis.best_table import best_records, render_best
+    from jaxwan.results import Results
+
+    try:
+        frame = Results.load(source).frame
+        found = best(frame, metric, delta=0.05 if margin is None else margin, over=over, **facts)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if as_json:
+        print_json(best_records(found))
+    else:
+        out.print(render_best(found), highlight=False)
+
+
+def raced(file: Path, metric: str, delta: float, most: int, facts: dict[str, Any]) -> Race:
+    """Race the settings of a sweep file, telling how it goes.
+
+    Raises:
+        InputError: for a bad file, metric or number.
+    """
+    from jaxwan.decide.race import known_metric, race
+    from jaxwan.experiment.sweepfile import Sweep
+
+    known_metric(metric)
+    experiments, warnings = Sweep.from_toml(file).resolve()
+    for warning in warnings:
+        err.print(f"[yellow]warning[/] {escape(warning)}")
+    keep_programs()
+    with err.status("the first seeds of every setting") as status:
+        return race(
+            experiments, metric, delta=delta, most=most,
+            tell=lambda text: status.update(escape(text)), **facts,
+        )  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, NaN and infinities refused."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def tell_race(found: Race, as_json: bool) -> None:
+    """Print what a race found and what it cost."""
+    from jaxwan.analysis.best_table import best_records, render_best
+
+    if as_json:
+        cost = {"certified": found.certified, "runs": found.spent, "runs_equal": found.equal}
+        print_json(best_records(found.best) | cost)
+        return
+    out.print(render_best(found.best), highlight=False)
+    times = found.equal / found.spent
+    saving = f", {times:.1f} times as many" if times >= 1.05 else ""
+    told = f"{found.spent:,} runs; equally many for each would take {found.equal:,}{saving}"
+    out.print(f"\n{told}", highlight=False)
+    if not found.certified:
+        out.print("not settled within --most seeds: more of them, or a larger --delta, would do")

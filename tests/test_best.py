@@ -1,0 +1,299 @@
+"""The best of a sweep: who wins, who ties, what remains possible, and how it reads."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from rich.console import Console
+from scipy import stats
+from typer.testing import CliRunner
+
+from jaxwan.analysis.best import best, roles
+from jaxwan.analysis.best_table import best_records, render_best
+from jaxwan.analysis.censored import censored_summary, common_horizon
+from jaxwan.analysis.verdict import sureness, verdict
+from jaxwan.best_command import register, share_of
+from jaxwan.experiment.errors import InputError
+from jaxwan.results import Results
+from jaxwan.stats.best import better_at_most, gaps, probability_best, robust, surely_within
+from jaxwan.stats.intervals import Interval
+from jaxwan.store import Store
+
+
+def runs_of(times, n=64, seed=0, noise=0.1, metric="time_s", **settings):
+    """Make runs of compressors whose mean metric is `times`, with luck shared by seed."""
+    rng = np.random.default_rng(seed)
+    luck = rng.normal(1, 0.2, n)
+    parts = []
+    for index, (name, mean) in enumerate(times.items()):
+        own = mean * (luck + rng.normal(0, noise, n))
+        identity = {"compressor": name, **settings}
+        part = pd.DataFrame({"seed": np.arange(n), "status": "ok", metric: own}).assign(**identity)
+        key = "-".join(map(str, identity.values()))
+        parts.append(part.assign(config_id=key, config_index=index))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(reached=True) if metric == "time_to_target_s" else frame
+
+
+def text_of(found, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render_best(found))
+    return console.file.getvalue()
+
+
+def test_the_winner_and_how_sure_it_is():
+    frame = runs_of({"none": 20.0, "int8": 10.0, "topk": 12.0})
+    found = best(frame, "time_s")
+    one = found.verdicts[0]
+    assert (one.winner, one.runner_up, one.tied) == ("int8", "topk", [])
+    assert one.ratio.low < 1.2 < one.ratio.high
+    assert one.regret == 0
+    assert one.probability > 0.999
+    assert one.sure > 0.999
+    assert list(found.table["setting"]) == ["int8", "topk", "no compressor"]
+    assert found.sentence == one.sentence
+    assert found.sentence.startswith("Use int8: it ends ")
+    assert "with more than 99.9 % confidence nothing else in the sweep" in found.sentence
+
+
+def test_ties_are_told_and_bounded():
+    frame = runs_of({"none": 10.0, "int8": 10.02, "topk": 14.0}, seed=3)
+    one = best(frame, "time_s").verdicts[0]
+    assert set(one.tied) | {one.winner} == {"int8", "no compressor"}
+    assert 0 < one.regret < 0.1
+    assert 0.05 < one.probability < 0.95 or one.probability > 0.5
+    assert "a tie" in one.sentence
+    row = best(frame, "time_s").table.set_index("setting").loc["topk"]
+    assert not row["tied"]
+    assert row["p_holm"] < 1e-6
+
+
+def test_more_is_better_for_a_throughput_unless_told():
+    frame = runs_of({"none": 10.0, "int8": 20.0}, metric="samples_per_s")
+    assert best(frame, "samples_per_s").verdicts[0].winner == "int8"
+    assert "faster than no compressor" in best(frame, "samples_per_s").sentence
+    assert best(frame, "samples_per_s", larger=False).verdicts[0].winner == "no compressor"
+    row = best(frame, "samples_per_s").table.iloc[0]
+    assert row["lo"] < row["mean"] < row["hi"]
+
+
+def test_runs_that_never_reach_the_target_count_as_the_longest_watch():
+    frame = runs_of({"none": 10.0, "int8": 8.0}, metric="time_to_target_s").assign(time_s=50.0)
+    frame.loc[(frame["compressor"] == "int8") & (frame["seed"] < 20), "reached"] = False
+    found = best(frame)
+    assert found.verdicts[0].winner == "no compressor"
+    row = found.table.set_index("setting").loc["int8"]
+    own = frame[frame["compressor"] == "int8"]
+    expected = np.where(own["reached"], own["time_to_target_s"], 50.0).mean()
+    assert (row["mean"], row["filled"]) == (pytest.approx(expected), 20)
+    assert "20 runs did not reach the target" in text_of(found)
+
+
+def test_a_diverged_loss_counts_as_the_worst():
+    frame = runs_of({"none": 0.5, "int8": 0.4}, metric="loss_final")
+    frame.loc[(frame["compressor"] == "int8") & (frame["seed"] < 30), "status"] = "diverged"
+    found = best(frame, "loss_final")
+    assert found.verdicts[0].winner == "no compressor"
+    assert np.isfinite(found.table["mean"]).all()
+
+
+def places():
+    """Make two networks: int8 wins on the slow one, none on the fast one, topk nowhere by far."""
+    slow = runs_of({"none": 100.0, "int8": 20.0, "topk": 22.0}, challenge="slow")
+    fast = runs_of({"none": 1.0, "int8": 1.6, "topk": 1.1}, challenge="fast")
+    return pd.concat([slow, fast], ignore_index=True)
+
+
+def test_every_place_has_its_own_verdict():
+    found = best(places(), "time_s")
+    assert [(one.place["challenge"], one.winner) for one in found.verdicts] == [
+        ("slow", "int8"), ("fast", "no compressor"),
+    ]  # fmt: skip
+    assert found.sentence == "Of 2 places, best is int8 at 1, no compressor at 1."
+
+
+def test_robust_choices_over_an_uncertain_place():
+    found = best(places(), "time_s", over="challenge")
+    rows = found.robust.set_index("setting")
+    assert rows.loc["int8", "mean_winner"]
+    assert rows.loc["topk", "regret_winner"]
+    assert rows.loc["topk", "regret"] == pytest.approx(0.1, abs=0.05)
+    assert rows.loc["no compressor", "regret"] == pytest.approx(4, abs=0.5)
+    assert rows["regret_probability"].sum() == pytest.approx(1)
+    assert rows.loc["topk", "regret_probability"] > 0.95
+    assert found.sentence.startswith("Over 2 values of challenge: ")
+    assert "worst decile" in text_of(found)
+
+
+def test_robust_measures_match_their_definitions():
+    values = np.random.default_rng(1).exponential(size=(3, 4, 50))
+    found = robust(values)
+    flat = np.sort(values.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(found.worst_decile, flat[:, -20:].mean(axis=1))
+    means = values.mean(axis=2)
+    np.testing.assert_allclose(found.regret, (means / means.min(axis=0) - 1).max(axis=1))
+    twice = robust(np.repeat(values[:, :, :25], 2, axis=2))
+    again = robust(values, np.repeat([2.0, 0.0], 25))
+    for one, other in zip(twice, again, strict=True):
+        np.testing.assert_allclose(one, other)
+
+
+def test_bounds_are_bonferronis_paired_t():
+    values = np.random.default_rng(2).normal(10, 1, (4, 30)) + np.arange(4)[:, None] / 4
+    found = gaps(values, 0)
+    bound = better_at_most(found, 0, 0.9)
+    for j in (1, 3):
+        gap = values[0] - values[j]
+        expected = gap.mean() + stats.t.ppf(1 - 0.1 / 3, 29) * stats.sem(gap)
+        assert bound[j] == pytest.approx(expected)
+    margin = bound.max()
+    assert surely_within(found, 0, margin) >= 0.9
+    assert surely_within(found, 0, margin / 2) < surely_within(found, 0, margin)
+
+
+def test_probabilities_agree_with_the_closed_form_and_share_ties():
+    rng = np.random.default_rng(3)
+    a = rng.normal(0, 1, 100)
+    b = a + rng.normal(0.02, 0.1, 100)
+    gap = b - a
+    expected = stats.norm.cdf(gap.mean() / (gap.std(ddof=1) / 10))
+    assert probability_best(np.array([a, b]))[0] == pytest.approx(expected, abs=0.012)
+    np.testing.assert_allclose(probability_best(np.array([a, a, a + 9])), [0.5, 0.5, 0])
+    few = np.full(100, np.nan)
+    assert np.isnan(probability_best(np.array([a, few]))).all()
+
+
+def test_seeds_that_only_some_have_are_used_where_both_have_them():
+    frame = runs_of({"none": 20.0, "int8": 10.0, "topk": 10.1}, n=128)
+    fewer = frame[(frame["compressor"] != "none") | (frame["seed"] < 64)]
+    found = best(fewer, "time_s")
+    assert found.table.set_index("setting").loc["no compressor", "n"] == 64
+    assert found.notes[0].startswith("64 to 128 seeds")
+    whole, part = best(frame, "time_s").verdicts[0], found.verdicts[0]
+    assert whole.ratio == part.ratio
+
+
+def test_what_is_given_and_what_is_chosen():
+    frame = places().assign(**{"link.bandwidth_bps": np.tile([1e6, 1e7], 192)})
+    assert roles(frame) == (["compressor"], ["challenge", "link.bandwidth_bps"])
+    assert roles(frame, over="challenge")[1] == ["challenge", "link.bandwidth_bps"]
+    assert roles(frame, ["challenge"])[0] == ["challenge"]
+    one = frame[frame["compressor"] == "int8"]
+    assert roles(one)[0] == ["challenge", "link.bandwidth_bps"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "time_z"}, "did you mean 'time_s'"),
+        ({"metric": "seed"}, "no metric 'seed'"),
+        ({"over": "chalenge"}, "did you mean 'challenge'"),
+        ({"over": "compressor"}, "nothing to choose|cannot be both|no setting was run"),
+        ({"confidence": 1.0}, "strictly between"),
+        ({"delta": -0.1}, "zero or more"),
+        ({"choose": ["optimizer"]}, "no setting 'optimizer'"),
+    ],
+)
+def test_wrong_questions_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        best(places(), **{"metric": "time_s", **change})
+
+
+def test_nothing_to_choose_from():
+    with pytest.raises(ValueError, match="nothing to choose from"):
+        best(runs_of({"none": 1.0}), "time_s")
+    with pytest.raises(ValueError, match="no runs"):
+        best(places().iloc[:0], "time_s")
+
+
+def test_sentences():
+    ratio = Interval(2.1, 1.9, 2.4, 64)
+    said = verdict("X", "time_to_target_s", runner_up="Y", ratio=ratio, sure=0.984, margin=0.05)
+    assert said == (
+        "Use X: it reaches the target 2.1× sooner than Y (95 % interval 1.9–2.4), and with 98 % "
+        "confidence nothing else in the sweep is better by more than 5 %."
+    )
+    close = Interval(1.042, 1.039, 1.045, 64)
+    said = verdict("X", "cost_usd", runner_up="Y", ratio=close, sure=0.3, tied=["Y", "Z"])
+    assert "costs 4.2 % less than Y (95 % interval 3.9 to 4.5 %), though 2 others tie" in said
+    assert "it takes more seeds to rule out" in said
+    assert verdict("X", "time_s") == "Use X: there is nothing else in the sweep."
+    assert [sureness(x) for x in (0.9849, 0.9951, 0.99996)] == [
+        "98 %",
+        "99.5 %",
+        "more than 99.9 %",
+    ]
+
+
+def test_tables_read_well_at_any_width():
+    for width in (80, 120):
+        text = text_of(best(places(), "time_s"), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "p best" in text
+        assert "slow" in text
+
+
+def test_medians_and_restricted_means_join_the_summary():
+    frame = runs_of({"none": 10.0, "int8": 8.0}, metric="time_to_target_s")
+    frame = frame.assign(time_s=12.0, scenario="simple")
+    late = frame["time_to_target_s"] > 12
+    frame = frame.assign(reached=~late, time_to_target_s=frame["time_to_target_s"].where(~late))
+    found = censored_summary(frame)["none"]
+    own = frame[frame["compressor"] == "none"]
+    assert found["time_to_target_s_horizon"] == 12
+    capped = own["time_to_target_s"].fillna(12.0)
+    assert found["time_to_target_s_restricted"] == pytest.approx(capped.mean())
+    assert found["time_to_target_s_km50_lo"] < found["time_to_target_s_km50"] < 12
+    summary = Results(frame).summary(["time_to_target_s"]).set_index("config_id")
+    assert summary.loc["none", "time_to_target_s_restricted"] == pytest.approx(capped.mean())
+
+
+def test_a_run_whose_workers_are_gone_shortens_no_horizon():
+    frame = runs_of({"none": 10.0}, metric="time_to_target_s").assign(time_s=99.0)
+    frame.loc[0, ["reached", "time_s", "status"]] = [False, 0.5, "no_workers"]
+    found = censored_summary(frame)["none"]
+    assert found["time_to_target_s_horizon"] > 5
+    times = frame["time_to_target_s"].to_numpy()[1:]
+    expected = (times.sum() + found["time_to_target_s_horizon"]) / 64
+    assert found["time_to_target_s_restricted"] == pytest.approx(expected)
+    assert np.isnan(common_horizon([]))
+
+
+@pytest.fixture
+def app():
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    return app
+
+
+def test_the_command_answers_and_refuses(app, tmp_path):
+    Store.open(tmp_path / "s", {"sweep": {}, "chunks": []}).write("a", places())
+    run = CliRunner()
+    told = run.invoke(app, ["best", str(tmp_path / "s"), "--metric", "time_s", "--json"])
+    data = json.loads(told.stdout)
+    assert [one["winner"] for one in data["verdicts"]] == ["int8", "no compressor"]
+    assert data["robust"] is None
+    arguments = ["best", str(tmp_path / "s"), "--metric", "time_s", "--over", "challenge"]
+    assert "Over 2 values" in run.invoke(app, arguments).stdout
+    assert json.loads(run.invoke(app, [*arguments, "--json"]).stdout)["robust"]
+    for wrong in (["--metric", "time_z"], ["--maximize", "--minimize"], ["--delta", "x"]):
+        assert isinstance(
+            run.invoke(app, ["best", str(tmp_path / "s"), *wrong]).exception, InputError
+        )
+    assert isinstance(run.invoke(app, ["best", str(tmp_path)]).exception, InputError)
+
+
+def test_shares_are_read():
+    assert (share_of("2%", ""), share_of(" 2 %", ""), share_of("0.02", "")) == (0.02, 0.02, 0.02)
+    for wrong in ("two", "120%", "-1%", "nan"):
+        with pytest.raises(InputError):
+            share_of(wrong, "--delta")
+
+
+def test_records_are_json():
+    text = json.dumps(best_records(best(places(), "time_s", over="challenge")), allow_nan=False)
+    assert json.loads(text)["metric"] == "time_s"
