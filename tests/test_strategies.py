@@ -231,6 +231,18 @@ def test_delayed_nesterov_renews_its_momentum_every_few_updates():
         np.testing.assert_allclose(step, plain.step(g), rtol=1e-5)
 
 
+def test_delayed_nesterov_takes_nesterov_s_step_on_the_mean_of_a_round():
+    updates, beta, lr = np.arange(1.0, 13.0).reshape(3, 4) % 5, 0.8, 0.1
+    rule = make("delayed_nesterov", {"lr": lr, "momentum": beta, "delay": 4})
+    state, plain = rule.init(jnp.zeros(())), Nesterov(lr, beta)
+    for one_round in updates:
+        moved = 0.0
+        for g in one_round:
+            step, state = rule.update(jnp.float32(g), state)
+            moved += float(step)
+        np.testing.assert_allclose(moved, plain.step(one_round.mean()), rtol=1e-5)
+
+
 def test_old_updates_count_less():
     """One tick of two slots, ages 0 and 3, power 1/2: the step is (g + g / 2) / 2."""
     plan, knobs = quadratic(workers=2, slots=2, stale=True, ticks=1, lr=LR, dim=DIM, points=1)
