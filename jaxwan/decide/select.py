@@ -189,7 +189,7 @@ def _within(table: _Table, leader: int, width: float) -> float:
     """Bound from below the posterior probability that the leader is within `width` of the best.
 
     One minus the sum over the others of the t probability of being better by more (Bonferroni, as
-    in Branke, Chick and Schmidt 2007, eq. 7 for good selection), on the seeds both have.
+    the probability of good selection of Branke, Chick and Schmidt 2007), on the seeds both have.
     """
     wrong = 0.0
     for j in range(len(table.values)):

@@ -67,10 +67,10 @@ def bca_interval(
 ) -> Interval:
     """Estimate a statistic along axis 0 with the bootstrap's BCa interval.
 
-    Efron 1987, Better bootstrap confidence intervals, eq. 2.3 and 6.6 (acceleration by the
-    jackknife); the tails are widened as Student's t would at this n, times √(n/(n−1)) (Hesterberg
-    2015, What teachers should know about the bootstrap, section 4.2), without which a mean of 64
-    runs is covered half a percent too seldom. `samples` are `[run]` or `[run, column]`, resampled
+    Efron 1987, Better bootstrap confidence intervals, with the acceleration of the jackknife; the
+    tails are widened as Student's t would at this n, times √(n/(n−1)) (the expanded percentiles of
+    Hesterberg 2015, What teachers should know about the bootstrap), without which a mean of 64 runs
+    is covered half a percent too seldom. `samples` are `[run]` or `[run, column]`, resampled
     together; the same resamples serve every column. Bounds are NaN below two runs and where the
     statistic is not finite; where it never varies they are the estimate.
 

@@ -111,7 +111,7 @@ def restricted_mean(
 
     The area under the Kaplan–Meier curve up to the horizon; its variance is Greenwood's,
     Σ A² d / (Y (Y − d)) with A the area right of the event, times n/(n−1), with Student's t at
-    n − 1 (Klein and Moeschberger 2003, eq. 4.5.2 and 4.5.3). Without censoring this is the mean
+    n − 1 (Klein and Moeschberger 2003, section 4.5). Without censoring this is the mean
     of the capped times and its t interval. The horizon is a number or one per column, by default
     the longest time known of each column; NaN where it lies beyond that and runs are still on
     their way.
