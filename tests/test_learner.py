@@ -245,7 +245,7 @@ def test_a_power_law_spectrum_gives_a_power_law_loss_curve():
     plan, knobs = quadratic(
         workers=1, slots=1, stale=False, ticks=ticks, lr=0.5, dim=4096, points=20
     )
-    problem = scalars(stiffness=1.0, power=2.0, noise=0.0, spread=0.0)
+    problem = scalars(stiffness=1.0, power=2.0, noise=0.0, batch=1.0, spread=0.0)
     loss = train(plan, LearnKnobs(**{**vars(knobs), "problem": problem}), rounds(ticks, 1))
     step = ticks // 20
     slope = np.log(loss[20] / loss[2]) / np.log(20 / 2)

@@ -50,7 +50,7 @@ def gradient(
     relabel: Relabel | None = None,
 ) -> jax.Array:  # fmt: skip
     """Return curvature x (distance to the worker's optimum) plus white noise / sqrt(batch)."""
-    size = knobs["noise"] / jnp.sqrt(knobs.get("batch", jnp.float32(1)))
+    size = knobs["noise"] / jnp.sqrt(knobs["batch"])
     noise = size * keys.normals(key, static["dim"])
     return curvature(knobs, task) * (params - optimum(static, knobs, worker)) + noise
 
