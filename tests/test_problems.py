@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -37,15 +37,16 @@ from jaxwan.learning.problems.flat import size, split
 SMALL: dict[str, dict[str, Any]] = {
     "quadratic": {"dim": 7},
     "mlp": {"widths": (6, 5, 4), "batch": 8, "held_out": 32, "separation": 2.0},
+    "mixture": {"widths": (6, 5, 4), "batch": 8, "held_out": 32},
     "cnn": {"side": 8, "channels": (2, 3, 4), "hidden": 5, "classes": 4, "separation": 2.5},
     "resnet": {"side": 6, "channels": 2, "widths": (3, 4), "classes": 4, "separation": 2.5},
     "transformer": {"width": 8, "vocabulary": 12, "topics": 3, "context": 6, "branch": 3},
 }
 CLASSIFIERS = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
-CHEAP_EAGER = ("quadratic", "mlp")  # the twins below hold the others' eager outputs
+CHEAP_EAGER = ("quadratic", "mlp", "mixture")  # the twins below hold the others' eager outputs
 everyone = pytest.mark.parametrize("kind", PROBLEMS)
 classifiers = pytest.mark.parametrize("kind", CLASSIFIERS)
-SCENARIOS = ("simple", "moderate", "large", "very_large", "llm_scale")
+SCENARIOS = ("simple", "mixture", "moderate", "large", "very_large", "llm_scale")
 
 
 @cache
@@ -70,6 +71,7 @@ def choice(name: str, part: str) -> Any:
     ("name", "count", "share"),
     [
         ("simple", 235_146, 0.0),
+        ("mixture", 33_605_004, 0.0),
         ("moderate", 636_834, 0.0),
         ("large", 11_689_512, 0.0),
         ("very_large", 102.4e6, 0.005),
@@ -179,6 +181,24 @@ def test_samples_stand_around_every_centre_of_their_class_with_unit_variance() -
     noise = gap[np.arange(count), nearest]
     assert abs(noise.mean()) < 3.5 / np.sqrt(noise.size)
     assert abs(noise.var() - 1) < 3.5 * np.sqrt(2 / noise.size)
+
+
+def test_the_toy_task_of_asynchronous_local_sgd_is_the_papers() -> None:
+    """Four classes of eight centres; a length of 1 at deviation 1/2 is one of 2 at deviation 1.
+
+    The squared lengths of 32 centres of 32 entries average to 4 within 3.5 standard errors,
+    4 √(2/32) / √32 each.
+    """
+    problem = PROBLEMS["mixture"]
+    static = with_defaults("mixture", {})
+    task = jax.jit(lambda: problem.make_task(static))()
+    assert task["centres"].shape == (4, 8, 32)
+    lengths = np.sum(np.square(task["centres"]), axis=2)
+    assert abs(lengths.mean() - 4) < 3.5 * 4 * np.sqrt(2 / 32) / np.sqrt(32)
+    assert static["batch"] == 32
+    weights = jax.vmap(partial(skew.class_weights, jnp.float32(problem.knobs["skew"].default)),
+                       (0, None))(jnp.arange(4), 4)  # fmt: skip
+    np.testing.assert_array_equal(weights, np.full((4, 4), 0.25))
 
 
 def test_the_basis_is_orthonormal_and_the_centres_are_smooth() -> None:
