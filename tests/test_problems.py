@@ -111,7 +111,8 @@ def test_a_vmapped_row_is_a_single_run_and_jit_is_eager(kind: str) -> None:
 
     def both(params: jax.Array, key: jax.Array, worker: jax.Array) -> Any:
         slope = problem.gradient(static, knobs, task, params, key, worker, None)
-        return slope, problem.evaluate(static, knobs, task, params)
+        shard = problem.shard(static, knobs, worker)
+        return slope, problem.evaluate(static, knobs, task, shard, params)
 
     wide = jax.jit(jax.vmap(both))(params, data, workers)
     single = both if kind in CHEAP_EAGER else jax.jit(both)
@@ -149,6 +150,37 @@ def test_the_gradient_is_the_slope_of_the_loss(kind: str) -> None:
         ahead = ahead / np.linalg.norm(ahead)
         found = (loss(params + reach * ahead) - loss(params - reach * ahead)) / (2 * reach)
         assert float(found) == pytest.approx(float(slope @ ahead), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_the_workers_loss_weighs_the_held_out_samples_of_each_class(kind: str) -> None:
+    problem, static, task, knobs = small(kind)
+    params, skewed = start(kind, 3), knobs | {"skew": jnp.float32(2)}
+    text = kind == "transformer"
+    count = static["topics"] if text else task["centres"].shape[0]
+    look = jax.vmap(problem.evaluate, (None, None, None, 0, None))
+
+    @jax.jit
+    def both(workers: jax.Array) -> Any:
+        own = jax.vmap(problem.shard, (None, None, 0))(static, skewed, workers)
+        shards = jnp.concatenate([jnp.eye(count), own])
+        return shards, look(static, knobs, task, shards, params)
+
+    shards, found = both(jnp.arange(2))
+    if text:
+        chances = jax.jit(partial(transformer.log_likelihood, static))(params, task["text"])
+        each = -chances[0].mean(axis=1)
+        label = np.asarray(jnp.argsort(task["token"])[task["text"][:, 5]] // (12 // count))
+    else:
+        label = np.asarray(task["label"])
+        chances = jax.nn.log_softmax(mlp.logits(static, params, task["x"]))
+        each = -chances[np.arange(len(label)), label]
+    each = np.asarray(each, np.float64)
+    for shard, own in zip(np.asarray(shards, np.float64), np.asarray(found[2]), strict=True):
+        wanted = (shard[label] * each).sum() / max(shard[label].sum(), 1e-30)
+        assert own == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    assert len(set(label)) > 1
+    np.testing.assert_allclose(found[0], each.mean(), rtol=1e-4)
 
 
 @classifiers
@@ -411,7 +443,8 @@ def test_four_workers_halve_the_excess_loss_but_not_the_floor(name: str) -> None
 
         first = problem.init(static, task, key)
         last, _ = jax.lax.fori_loop(0, 200, step, (first, rule.init(first)))
-        look = jax.vmap(lambda params: problem.evaluate(static, knobs, task, params)[0])
+        own = problem.shard(static, knobs, jnp.int32(0))
+        look = jax.vmap(lambda params: problem.evaluate(static, knobs, task, own, params)[0])
         return look(jnp.stack([first, last]))
 
     before, after = train(keys.run_key(1))

@@ -15,7 +15,15 @@ import jax
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import flat, mixture
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import (
+    Knobs,
+    Layout,
+    Problem,
+    Relabel,
+    Scores,
+    Statics,
+    Task,
+)
 
 
 def tensors(static: Statics) -> list[flat.Tensor]:
@@ -69,10 +77,10 @@ def gradient(
 
 
 def evaluate(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    static: Statics, knobs: Knobs, task: Task, shard: jax.Array, params: jax.Array
+) -> Scores:
     """Return cross-entropy and accuracy on the held-out set."""
-    return mixture.held_out_score(logits, static, task, params)
+    return mixture.held_out_score(logits, static, task, shard, params)
 
 
 def activations(static: Statics) -> int:
@@ -90,6 +98,7 @@ MLP = Problem(
     make_task=make_task,
     init=init,
     gradient=gradient,
+    shard=mixture.shard,
     evaluate=evaluate,
     floor=mixture.floor,
     activations=activations,
