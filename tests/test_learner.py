@@ -122,8 +122,8 @@ def hills(curvatures, optima):
     def gradient(static, knobs, task, params, key, worker, relabel=None):
         return steepness[worker] * (params - best[worker])
 
-    def evaluate(static, knobs, task, params):
-        return params[0], jnp.float32(0)
+    def evaluate(static, knobs, task, shard, params):
+        return params[0], jnp.float32(0), params[0]
 
     def init(static, task, key):
         return jnp.zeros(1)
