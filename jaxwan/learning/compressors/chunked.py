@@ -175,11 +175,10 @@ def keep_two_bits(
 ) -> tuple[jax.Array, Any]:
     """Keep the k largest magnitudes of every chunk, as a sign and one of two levels each.
 
-    Algorithm 1 of Sarfi et al. 2025 with error feedback around it. The paper leaves the four
-    values of its 2 bits open, and code of its authors takes the means of four bins, one and a half
-    deviations wide, about the mean of what was kept. Here they are ± two means of each chunk, one
-    step of Lloyd's quantizer, so that what is lost is never longer than what was kept. Chunks are
-    cut from the flat update, not 64 x 64 blocks from its matrices.
+    Algorithm 1 of Sarfi et al. 2025 with error feedback around it. The four values of the 2 bits
+    are our choice: ± two means of each chunk, one step of Lloyd's quantizer, so that what is lost
+    is never longer than what was kept. Chunks are cut from the flat update, not 64 x 64 blocks from
+    its matrices.
     """
     lengths = lengths_of(form)
     rows = in_rows(update, int(lengths[0]))
