@@ -104,7 +104,8 @@ def knobs_of(case: Case, steps: int) -> LearnKnobs:
         {name: np.float32(own[name]) for name in member.knobs}
         for member in (COMPRESSORS[case.compressor], AGGREGATORS[case.aggregator])
     )
-    problem = {"stiffness": 1.0, "power": 1.0, "noise": case.noise, "spread": 0.0}
+    problem = {"stiffness": 1.0, "power": 1.0, "noise": case.noise, "batch": 1.0,
+               "spread": 0.0}  # fmt: skip
     fields: dict[str, Any] = dict(
         problem={name: np.float32(value) for name, value in problem.items()},
         compressor=compressor, decay=np.float32(1), aggregator=aggregator, attack={},

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxwan.experiment.listing import member_static
-from jaxwan.learning.aggregators.base import weigh_by_presence
+from jaxwan.learning.aggregators.base import leaves_all, weigh_by_presence
 from jaxwan.learning.compressors import Form
 from jaxwan.learning.problems import parameter_count
 
@@ -92,7 +92,8 @@ def aggregator_cells(name: str, member: Any) -> Cells:
 
 def pre_aggregator_cells(name: str, member: Any) -> Cells:
     """Return the traits of a pre-aggregator."""
-    return {"traits": words((member.random, "random"))}
+    fewer = member.leaves is not leaves_all
+    return {"traits": words((member.random, "random"), (fewer, "leaves fewer"))}
 
 
 def attack_cells(name: str, member: Any) -> Cells:
@@ -171,8 +172,9 @@ CHAPTERS = (
     Chapter(
         "pre_aggregator", "Pre-aggregators",
         "What happens to the updates before they are aggregated: `pre_aggregator = NAME`. "
-        "*Random*: draws from a key. On arrays `jw.aggregate(NAME, updates)`, or in front of a "
-        "rule, `jw.aggregate(\"krum\", updates, f=2, pre_aggregator=NAME)`.",
+        "*Random*: draws from a key. *Leaves fewer*: the rule behind it must do with fewer than "
+        "came. On arrays `jw.aggregate(NAME, updates)`, or in front of a rule, "
+        "`jw.aggregate(\"krum\", updates, f=2, pre_aggregator=NAME)`.",
         pre_aggregator_cells,
     ),
     Chapter(

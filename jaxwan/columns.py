@@ -118,6 +118,7 @@ COLUMNS: dict[str, Column] = {
         loss_final="held-out loss at the end",
         loss_best="smallest held-out loss seen",
         loss_floor="held-out loss no model of the task can beat",
+        train_loss_final="loss at the end where data come as to the workers",
         accuracy_final="held-out accuracy at the end",
         accuracy_best="largest held-out accuracy seen",
         time_to_target_s="first time the held-out loss is at the target; missing if never",
@@ -149,6 +150,7 @@ CURVE_COLUMNS: dict[str, Column] = {
         time_s="simulated time",
         loss="held-out loss",
         accuracy="held-out accuracy",
+        train_loss="loss where data come as to the workers",
     ),
 }
 

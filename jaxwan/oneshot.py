@@ -25,7 +25,7 @@ from jaxwan.experiment.choices import (
     PRE_AGGREGATOR_MODELS,
 )
 from jaxwan.experiment.errors import InputError, unknown_name
-from jaxwan.experiment.resolve import memory_of
+from jaxwan.experiment.resolve import left_of, memory_of
 from jaxwan.experiment.resolved import Choice
 from jaxwan.experiment.schema import OneOf, Settings, as_choice
 from jaxwan.learning.aggregators import AGGREGATORS, PRE_AGGREGATORS
@@ -123,6 +123,9 @@ def compress(
     Raises:
         InputError: for an unknown name or knob, a value that is not allowed, or NaN in `x`.
 
+    Warns:
+        UserWarning: where errors are fed back to a compressor that may send more than it got.
+
     Example:
         >>> y, bits = jw.compress("topk", x, ratio=0.1)
         >>> memory = None
@@ -135,7 +138,10 @@ def compress(
             raise InputError("matters from call to call; begin with memory=None", f"{name}.{knob}")
     parts, tree = tensors(x, "x")
     choice = as_choice(settings, COMPRESSORS)
-    feedback = "" if memory is FORGET else memory_of(settings, [])
+    told: list[str] = []
+    feedback = "" if memory is FORGET else memory_of(settings, told)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
     call = Compression(name, tuple(part.shape for part in parts), _fixed(choice), feedback)
     calls, state = _recall(memory, call)
     luck = key_of(key, "key")
@@ -160,15 +166,16 @@ def _prepared(
     return once(call, _numbers(choice), key, updates, weights)[0]
 
 
-def _check_size(choice: Choice, present: int) -> None:
-    """Refuse more updates than a rule can take; warn of fewer than it is meant for."""
+def _check_size(choice: Choice, before: Choice | None, rows: int, present: int) -> None:
+    """Refuse more rows than a rule can take; warn of fewer updates than it is meant for."""
     member, settings = AGGREGATORS[choice.kind], {**choice.knobs, **choice.static}
-    if member.most is not None and present > member.most:
+    if member.most is not None and rows > member.most:
         raise InputError(f"{choice.kind!r} searches through subsets and takes at most "
-                         f"{member.most} updates, not {present}", "updates")  # fmt: skip
-    if 0 < present < member.needs(settings):
+                         f"{member.most} updates, not {rows}", "updates")  # fmt: skip
+    left = left_of(before, present)
+    if 0 < left < member.needs(settings):
         text = f"{choice.kind!r} is meant for at least {member.needs(settings)} updates"
-        warnings.warn(f"{text} and gets {present}; its promise does not hold", stacklevel=3)
+        warnings.warn(f"{text} and gets {left}; its promise does not hold", stacklevel=3)
 
 
 def aggregate(
@@ -215,8 +222,8 @@ def aggregate(
         return _prepared(name, knobs, luck, rows, weight)
     models = AGGREGATOR_MODELS | {kind: PRE_AGGREGATOR_MODELS[kind] for kind in PRE_AGGREGATORS}
     choice = as_choice(_settings("aggregator", name, models, knobs), AGGREGATORS)
-    _check_size(choice, int(np.sum(weight > 0)))
     before = _member("pre_aggregator", pre_aggregator, PRE_AGGREGATOR, PRE_AGGREGATORS)
+    _check_size(choice, before, len(rows), int(np.sum(weight > 0)))
     prepare = Preparation(before.kind, _fixed(before)) if before else Preparation()
     call = Aggregation(name, rows.shape[1], _fixed(choice), prepare)
     calls, state = _recall(memory, call)
@@ -262,6 +269,6 @@ def attack(
     call = Corruption(name, _fixed(choice), server)
     attacking = np.arange(len(fleet)) >= len(rows)
     if member.adaptive:
-        _check_size(rule, len(fleet))
+        _check_size(rule, None, len(fleet), len(fleet))
     luck = key_of(key, "key")
     return once(call, _numbers(choice), _numbers(rule), luck, fleet, attacking)[len(rows) :]

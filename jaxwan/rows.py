@@ -192,8 +192,8 @@ def _workers(facts: list[Facts], out: Output) -> dict[str, Any]:
 
 
 def _learning(facts: list[Facts], out: Output) -> dict[str, Any]:
-    names = ("loss_initial", "loss_final", "loss_best", "loss_floor", "accuracy_final",
-             "accuracy_best", "time_to_target_s")  # fmt: skip
+    names = ("loss_initial", "loss_final", "loss_best", "loss_floor", "train_loss_final",
+             "accuracy_final", "accuracy_best", "time_to_target_s")  # fmt: skip
     if out.curve is None:
         return dict.fromkeys(names, np.nan) | {"reached": False}
     loss = np.asarray(out.curve.loss, np.float64)
@@ -209,6 +209,7 @@ def _learning(facts: list[Facts], out: Output) -> dict[str, Any]:
         "loss_final": loss[:, -1],
         "loss_best": finite.min(axis=1),
         "loss_floor": np.asarray(out.floor, np.float64),
+        "train_loss_final": np.asarray(out.curve.train_loss, np.float64)[:, -1],
         "accuracy_final": accuracy[:, -1],
         "accuracy_best": np.where(np.isfinite(known), known, np.nan),
         "time_to_target_s": np.where(reached, when, np.nan),
@@ -323,5 +324,6 @@ def curves(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame |
             "time_s": _seconds(out.curve_now).ravel(),
             "loss": np.asarray(out.curve.loss, np.float64).ravel(),
             "accuracy": np.asarray(out.curve.accuracy, np.float64).ravel(),
+            "train_loss": np.asarray(out.curve.train_loss, np.float64).ravel(),
         }
     )

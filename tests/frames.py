@@ -54,10 +54,12 @@ def _run(index, seed, challenge, compressor, points, timing_only):
         "worker_acceptance_rate": [1.0, 0.9, np.nan, 1.0],
     }  # fmt: skip
     if timing_only:
-        row |= {name: np.nan for name in row if name.startswith(("loss_", "accuracy_"))}
+        learned = ("loss_", "train_loss_", "accuracy_")
+        row |= {name: np.nan for name in row if name.startswith(learned)}
     nothing = np.full(points, np.nan)
     curve = pd.DataFrame({"step": np.arange(points), "time_s": time})
-    curve = curve.assign(loss=nothing if timing_only else loss, accuracy=nothing, **ids)
+    loss = nothing if timing_only else loss
+    curve = curve.assign(loss=loss, accuracy=nothing, train_loss=loss, **ids)
     return row, curve
 
 

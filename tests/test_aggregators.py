@@ -240,6 +240,18 @@ def test_pre_aggregators_match_numpy_on_random_cases(name: str, slots: int) -> N
         np.testing.assert_allclose(here, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", PRE_AGGREGATORS)
+def test_what_a_pre_aggregator_leaves_is_told(name: str) -> None:
+    member, rows = PRE_AGGREGATORS[name], normals(5, 9, DIM)
+    for size in (1, 2, 3, 4, 9):
+        settings = {knob: min(size, facts.high) for knob, facts in member.knobs.items()}
+        knobs = {knob: jnp.float32(value) for knob, value in settings.items()}
+        for present in (0, 1, 4, 7, 9):
+            there = jnp.float32(np.arange(9) < present)
+            _, weights = before(name)(knobs, jax.random.key(0), rows, there)
+            assert np.sum(np.asarray(weights) > 0) == member.leaves(settings, present)
+
+
 def test_bucketing_partitions_the_present_at_random() -> None:
     """Update i is the i-th unit vector, so a bucket's mean tells who is in it."""
     runs, slots = 400, 12

@@ -47,6 +47,9 @@ def test_a_simulation_has_a_row_per_seed_and_curves(learned):
     assert (first[["step", "time_s"]] == 0).all(axis=None)
     ends = learned.curves.groupby("run_id", sort=False)["loss"].last()
     assert ends.tolist() == learned.frame["loss_final"].tolist()
+    ends = learned.curves.groupby("run_id", sort=False)["train_loss"].last()
+    assert ends.tolist() == learned.frame["train_loss_final"].tolist()
+    assert ends.tolist() == pytest.approx(learned.frame["loss_final"].tolist(), rel=1e-5)  # no skew
     assert len(learned.summary()) == 1
 
 

@@ -1,5 +1,7 @@
 """What must always hold of a program: same ticks, same rows, no second trace, portable."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pandas as pd
@@ -16,9 +18,9 @@ from jaxwan.sweep import plan_job
 CHALLENGES = ("baseline", "wan_bandwidth", "wan_latency", "heterogeneous", "unreliable", "churn",
               "byzantine", "extreme")  # fmt: skip
 NETWORKS = ("datacenter", "lan", "fast_wan", "typical_wan", "slow_wan", "edge", "satellite")
-LEARNED = ("loss_initial", "loss_final", "loss_best", "loss_floor", "accuracy_final",
-           "accuracy_best", "time_to_target_s", "reached", "success", "failed_criteria", "status",
-           "run_id", "config_id", "config_index")  # fmt: skip
+LEARNED = ("loss_initial", "loss_final", "loss_best", "loss_floor", "train_loss_final",
+           "accuracy_final", "accuracy_best", "time_to_target_s", "reached", "success",
+           "failed_criteria", "status", "run_id", "config_id", "config_index")  # fmt: skip
 
 
 def experiment(**changes):
@@ -153,3 +155,12 @@ def test_no_gradient_for_padded_slots():
 def test_chunk_of_a_sweep_is_padded_with_repeats_that_leave_no_rows():
     results = simulate_runs(experiment(timing_only=True), seeds=5)
     assert results.frame["seed"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_loss_of_the_workers_own_is_worked_out_where_their_data_differ():
+    """In one program with those whose data do not: a knob never compiles again."""
+    even = resolve(experiment())
+    skewed = replace(even.scenario.proxy, knobs={"skew": 1.0})
+    both = [even, replace(even, scenario=replace(even.scenario, proxy=skewed))]
+    assert [own.learn.apart for own in group(both[:1])] == [False]
+    assert [own.learn.apart for own in group(both)] == [True]

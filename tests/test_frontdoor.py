@@ -184,6 +184,32 @@ def test_a_memory_around_what_does_not_contract_warns(kind):
     assert not any("grow without bound" in text for text in warned)
 
 
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_a_downlink_that_does_not_contract_warns(kind):
+    _, warned = resolve_and_warn(Experiment(scenario="simple", downlink=kind))
+    told = any("downlink: " in text and "grow without bound" in text for text in warned)
+    assert told is not COMPRESSORS[kind].contractive
+
+
+def test_buckets_are_what_an_aggregator_gets():
+    krum, many = {"kind": "krum", "f": 2}, experiment(strategy="sync", workers=9)
+    resolve(many.replace(aggregator=krum))
+    halves = {"kind": "bucketing", "s": 2}
+    text = r"at least 7 .* gets 5, which 'bucketing' makes of 9; .* sync with 13 workers"
+    with pytest.raises(InputError, match=text):
+        resolve(many.replace(aggregator=krum, pre_aggregator=halves))
+    resolve(many.replace(aggregator=krum, pre_aggregator=halves, workers=13))
+    pairs = {"kind": "bucketing", "s": 5}
+    _, warned = resolve_and_warn(many.replace(aggregator="sign_majority", pre_aggregator=pairs))
+    assert not warned
+    trimmed = {"kind": "trimmed_mean", "trim_ratio": 0.2}
+    _, warned = resolve_and_warn(many.replace(aggregator=trimmed))
+    assert not warned
+    thirds = {"kind": "bucketing", "s": 3}
+    _, warned = resolve_and_warn(many.replace(aggregator=trimmed, pre_aggregator=thirds))
+    assert warned == ["aggregator: trimmed_mean of 3 equals the mean"]
+
+
 def test_lists_fan_out_in_order_and_inside_tables():
     plan = sweep(compressor=["none", {"kind": "topk", "ratio": [0.1, 0.01]}], buffer=[1, 2])
     assert labels(plan)[:3] == [

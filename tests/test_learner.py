@@ -10,6 +10,7 @@ from jaxwan.api import simulate
 from jaxwan.core import keys
 from jaxwan.core.tick import Tick
 from jaxwan.experiment.spec import Experiment
+from jaxwan.learning.learner import learn
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
 from jaxwan.learning.problems import PROBLEMS
 
@@ -121,8 +122,8 @@ def hills(curvatures, optima):
     def gradient(static, knobs, task, params, key, worker, relabel=None):
         return steepness[worker] * (params - best[worker])
 
-    def evaluate(static, knobs, task, params):
-        return params[0], jnp.float32(0)
+    def evaluate(static, knobs, task, shard, params):
+        return params[0], jnp.float32(0), params[0]
 
     def init(static, task, key):
         return jnp.zeros(1)
@@ -245,7 +246,7 @@ def test_a_power_law_spectrum_gives_a_power_law_loss_curve():
     plan, knobs = quadratic(
         workers=1, slots=1, stale=False, ticks=ticks, lr=0.5, dim=4096, points=20
     )
-    problem = scalars(stiffness=1.0, power=2.0, noise=0.0, spread=0.0)
+    problem = scalars(stiffness=1.0, power=2.0, noise=0.0, batch=1.0, spread=0.0)
     loss = train(plan, LearnKnobs(**{**vars(knobs), "problem": problem}), rounds(ticks, 1))
     step = ticks // 20
     slope = np.log(loss[20] / loss[2]) / np.log(20 / 2)
@@ -253,6 +254,24 @@ def test_a_power_law_spectrum_gives_a_power_law_loss_curve():
     error = np.sqrt(2 / np.sqrt(2 * step)) / np.log(10)
     assert abs(slope + 0.5) < 3 * error
     assert loss[20] < 0.5 * loss[2]
+
+
+def test_the_training_loss_is_the_mean_over_the_fleet_alone():
+    """Of three workers in a plan for five, each with an optimum of its own."""
+    ticks, dim = 4, 16
+    plan, knobs = quadratic(workers=5, slots=5, stale=False, ticks=ticks, lr=0.5, dim=dim,
+                            points=2, spread=1.0)  # fmt: skip
+    plan = LearnPlan(**{**vars(plan), "apart": True})
+    knobs = LearnKnobs(**{**vars(knobs), "workers": np.full(1, 3, np.int32)})
+    problem, static = PROBLEMS["quadratic"], {"dim": dim}
+    task, key = problem.make_task(static), keys.run_key(0)
+    own = {name: value[0] for name, value in knobs.problem.items()}
+    optima = np.stack([problem.shard(static, own, jnp.int32(w))[0] for w in range(3)])
+    curve = jax.jit(learn, static_argnums=0)(plan, knobs, task, key[None], rounds(ticks, 5))
+    start = np.asarray(problem.init(static, task, keys.stream(key, "init")), np.float64)
+    wanted = 0.5 * np.square(start - optima).sum(axis=1).mean()
+    assert float(curve.train_loss[0, 0]) == pytest.approx(wanted, rel=1e-5)
+    assert abs(float(curve.loss[0, 0]) / wanted - 1) > 0.05
 
 
 def test_the_critical_batch_has_as_much_noise_as_gradient():

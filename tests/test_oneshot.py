@@ -185,6 +185,21 @@ def test_a_knob_does_not_compile_again():
 def test_fewer_updates_than_a_rule_is_meant_for_are_warned_of():
     with pytest.warns(UserWarning, match="'krum' is meant for at least 7 updates and gets 6"):
         jw.aggregate("krum", UPDATES, mask=np.arange(11) < 6, f=2)
+    with pytest.warns(UserWarning, match="'krum' is meant for at least 7 updates and gets 6"):
+        jw.aggregate("krum", UPDATES, f=2, pre_aggregator=jw.Bucketing(s=2))
+
+
+def test_a_search_through_subsets_counts_the_absent_too():
+    """The subsets are those of the rows, so many rows cost much whoever is present."""
+    many = np.concatenate([UPDATES, UPDATES])
+    with pytest.raises(jw.InputError, match="at most 16 updates, not 22"):
+        jw.aggregate("mda", many, mask=np.arange(22) < 11)
+
+
+def test_feedback_around_what_does_not_contract_is_warned_of():
+    with pytest.warns(UserWarning, match="grow without bound"):
+        jw.compress("randk", X, memory=None, error_feedback=True)
+    jw.compress("randk", X, memory=None)
 
 
 def test_no_setting_of_a_member_is_called_like_an_argument_of_its_helper():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -37,15 +37,16 @@ from jaxwan.learning.problems.flat import size, split
 SMALL: dict[str, dict[str, Any]] = {
     "quadratic": {"dim": 7},
     "mlp": {"widths": (6, 5, 4), "batch": 8, "held_out": 32, "separation": 2.0},
+    "mixture": {"widths": (6, 5, 4), "batch": 8, "held_out": 32},
     "cnn": {"side": 8, "channels": (2, 3, 4), "hidden": 5, "classes": 4, "separation": 2.5},
     "resnet": {"side": 6, "channels": 2, "widths": (3, 4), "classes": 4, "separation": 2.5},
     "transformer": {"width": 8, "vocabulary": 12, "topics": 3, "context": 6, "branch": 3},
 }
 CLASSIFIERS = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
-CHEAP_EAGER = ("quadratic", "mlp")  # the twins below hold the others' eager outputs
+CHEAP_EAGER = ("quadratic", "mlp", "mixture")  # the twins below hold the others' eager outputs
 everyone = pytest.mark.parametrize("kind", PROBLEMS)
 classifiers = pytest.mark.parametrize("kind", CLASSIFIERS)
-SCENARIOS = ("simple", "moderate", "large", "very_large", "llm_scale")
+SCENARIOS = ("simple", "mixture", "moderate", "large", "very_large", "llm_scale")
 
 
 @cache
@@ -70,6 +71,7 @@ def choice(name: str, part: str) -> Any:
     ("name", "count", "share"),
     [
         ("simple", 235_146, 0.0),
+        ("mixture", 33_605_004, 0.0),
         ("moderate", 636_834, 0.0),
         ("large", 11_689_512, 0.0),
         ("very_large", 102.4e6, 0.005),
@@ -109,7 +111,8 @@ def test_a_vmapped_row_is_a_single_run_and_jit_is_eager(kind: str) -> None:
 
     def both(params: jax.Array, key: jax.Array, worker: jax.Array) -> Any:
         slope = problem.gradient(static, knobs, task, params, key, worker, None)
-        return slope, problem.evaluate(static, knobs, task, params)
+        shard = problem.shard(static, knobs, worker)
+        return slope, problem.evaluate(static, knobs, task, shard, params)
 
     wide = jax.jit(jax.vmap(both))(params, data, workers)
     single = both if kind in CHEAP_EAGER else jax.jit(both)
@@ -149,6 +152,37 @@ def test_the_gradient_is_the_slope_of_the_loss(kind: str) -> None:
         assert float(found) == pytest.approx(float(slope @ ahead), rel=0.02)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_the_workers_loss_weighs_the_held_out_samples_of_each_class(kind: str) -> None:
+    problem, static, task, knobs = small(kind)
+    params, skewed = start(kind, 3), knobs | {"skew": jnp.float32(2)}
+    text = kind == "transformer"
+    count = static["topics"] if text else task["centres"].shape[0]
+    look = jax.vmap(problem.evaluate, (None, None, None, 0, None))
+
+    @jax.jit
+    def both(workers: jax.Array) -> Any:
+        own = jax.vmap(problem.shard, (None, None, 0))(static, skewed, workers)
+        shards = jnp.concatenate([jnp.eye(count), own])
+        return shards, look(static, knobs, task, shards, params)
+
+    shards, found = both(jnp.arange(2))
+    if text:
+        chances = jax.jit(partial(transformer.log_likelihood, static))(params, task["text"])
+        each = -chances[0].mean(axis=1)
+        label = np.asarray(jnp.argsort(task["token"])[task["text"][:, 5]] // (12 // count))
+    else:
+        label = np.asarray(task["label"])
+        chances = jax.nn.log_softmax(mlp.logits(static, params, task["x"]))
+        each = -chances[np.arange(len(label)), label]
+    each = np.asarray(each, np.float64)
+    for shard, own in zip(np.asarray(shards, np.float64), np.asarray(found[2]), strict=True):
+        wanted = (shard[label] * each).sum() / max(shard[label].sum(), 1e-30)
+        assert own == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    assert len(set(label)) > 1
+    np.testing.assert_allclose(found[0], each.mean(), rtol=1e-4)
+
+
 @classifiers
 def test_the_floor_is_the_cross_entropy_of_the_exact_posterior(kind: str) -> None:
     problem, static, task, knobs = small(kind)
@@ -179,6 +213,24 @@ def test_samples_stand_around_every_centre_of_their_class_with_unit_variance() -
     noise = gap[np.arange(count), nearest]
     assert abs(noise.mean()) < 3.5 / np.sqrt(noise.size)
     assert abs(noise.var() - 1) < 3.5 * np.sqrt(2 / noise.size)
+
+
+def test_the_toy_task_of_asynchronous_local_sgd_is_the_papers() -> None:
+    """Four classes of eight centres; a length of 1 at deviation 1/2 is one of 2 at deviation 1.
+
+    The squared lengths of 32 centres of 32 entries average to 4 within 3.5 standard errors,
+    4 √(2/32) / √32 each.
+    """
+    problem = PROBLEMS["mixture"]
+    static = with_defaults("mixture", {})
+    task = jax.jit(lambda: problem.make_task(static))()
+    assert task["centres"].shape == (4, 8, 32)
+    lengths = np.sum(np.square(task["centres"]), axis=2)
+    assert abs(lengths.mean() - 4) < 3.5 * 4 * np.sqrt(2 / 32) / np.sqrt(32)
+    assert static["batch"] == 32
+    weights = jax.vmap(partial(skew.class_weights, jnp.float32(problem.knobs["skew"].default)),
+                       (0, None))(jnp.arange(4), 4)  # fmt: skip
+    np.testing.assert_array_equal(weights, np.full((4, 4), 0.25))
 
 
 def test_the_basis_is_orthonormal_and_the_centres_are_smooth() -> None:
@@ -391,7 +443,8 @@ def test_four_workers_halve_the_excess_loss_but_not_the_floor(name: str) -> None
 
         first = problem.init(static, task, key)
         last, _ = jax.lax.fori_loop(0, 200, step, (first, rule.init(first)))
-        look = jax.vmap(lambda params: problem.evaluate(static, knobs, task, params)[0])
+        own = problem.shard(static, knobs, jnp.int32(0))
+        look = jax.vmap(lambda params: problem.evaluate(static, knobs, task, own, params)[0])
         return look(jnp.stack([first, last]))
 
     before, after = train(keys.run_key(1))

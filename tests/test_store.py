@@ -187,7 +187,9 @@ def test_chunks_without_curves_and_an_empty_store_have_their_columns(tmp_path, m
     store.write(CHUNKS[0], pieces[CHUNKS[0]][0])
     frame, curves = store.load()
     assert len(frame) == 4
-    assert list(curves.columns) == ["run_id", "config_id", "step", "time_s", "loss", "accuracy"]
+    assert list(curves.columns) == [
+        "run_id", "config_id", "step", "time_s", "loss", "accuracy", "train_loss",
+    ]  # fmt: skip
 
 
 def test_types_do_not_depend_on_which_values_a_chunk_saw(tmp_path, manifest, pieces):

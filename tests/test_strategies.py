@@ -29,7 +29,7 @@ def task_of():
     """Return where every worker's noiseless quadratic has its optimum, and the first model."""
     problem, task = PROBLEMS["quadratic"], PROBLEMS["quadratic"].make_task(STATIC)
     knobs = {name: jnp.float32(value) for name, value in
-             {"stiffness": 1.0, "power": 1.0, "noise": 0.0, "spread": 1.0}.items()}
+             {"stiffness": 1.0, "power": 1.0, "noise": 0.0, "batch": 1.0, "spread": 1.0}.items()}
     key = keys.run_key(0)
     start = np.asarray(problem.init(STATIC, task, keys.stream(key, "init")))
     slope = np.stack([
@@ -56,7 +56,7 @@ def trained(ticks, *, inner="sgd", outer=None, own="", weight=None, steps=None, 
     plan = replace(plan, inner=inner, local_steps=STEPS, own=own, optimizer="momentum",
                    optimizer_static=(("nesterov", True),), **static)  # fmt: skip
     knobs = replace(
-        knobs, problem=scalars(stiffness=1.0, power=1.0, noise=0.0, spread=1.0),
+        knobs, problem=scalars(stiffness=1.0, power=1.0, noise=0.0, batch=1.0, spread=1.0),
         inner=scalars(lr=LR), optimizer=scalars(**(outer or {"lr": 1.0, "momentum": 0.0})),
         **{name: value[None] for name, value in more.items()},
     )  # fmt: skip

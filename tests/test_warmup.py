@@ -54,7 +54,8 @@ def test_a_worker_sends_by_its_own_cycle() -> None:
     )  # fmt: skip
     one = jnp.float32(1)
     knobs = LearnKnobs(
-        problem={"stiffness": one, "power": 0 * one, "noise": one, "spread": 0 * one},
+        problem={"stiffness": one, "power": 0 * one, "noise": one, "batch": one,
+                 "spread": 0 * one},
         compressor={"ratio": one / DIM, "warmup": 8 * one}, decay=one, aggregator={}, attack={},
         optimizer={"lr": one}, inner={}, workers=jnp.int32(2), ticks=jnp.int32(1),
     )  # fmt: skip

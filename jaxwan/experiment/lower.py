@@ -40,7 +40,7 @@ from jaxwan.experiment.skies import points_of, weather_knobs
 from jaxwan.experiment.strategies import STRATEGIES
 from jaxwan.learning.optimizers import OPTIMIZERS
 from jaxwan.learning.plan import LearnKnobs, LearnPlan, Statics
-from jaxwan.learning.problems import with_defaults
+from jaxwan.learning.problems import PROBLEMS, with_defaults
 from jaxwan.world.durations import DurationKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 
@@ -128,7 +128,13 @@ def optimizers(resolved: Resolved) -> tuple[Choice, Choice | None]:
     return Choice(kind, knobs, static), resolved.optimizer
 
 
-def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
+def data_differ(resolved: Resolved) -> bool:
+    """Return whether workers have different data."""
+    problem = problem_of(resolved)
+    return problem.knobs[PROBLEMS[problem.kind].apart] > 0
+
+
+def learn_plan(resolved: Resolved, workers: int, apart: bool = False) -> LearnPlan | None:
     """Return the static half of the learner for a fleet padded to `workers`."""
     if resolved.timing_only:
         return None
@@ -163,6 +169,7 @@ def learn_plan(resolved: Resolved, workers: int) -> LearnPlan | None:
         own=keeps_own(resolved),
         fragments=fragments(resolved),
         uneven=is_balanced(resolved),
+        apart=apart,
     )
 
 
@@ -327,7 +334,7 @@ def group(experiments: Sequence[Resolved]) -> list[Group]:
     for members in families.values():
         own = [experiments[index] for index in members]
         world = group_plan(own)
-        plan = learn_plan(own[0], world.workers)
+        plan = learn_plan(own[0], world.workers, any(map(data_differ, own)))
         groups.append(
             Group(
                 world=world,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,17 @@ def buffer_of(
     return min(own, size)
 
 
-def check_aggregator(aggregator: Choice, slots: int, warnings: list[str]) -> None:
+def left_of(before: Choice | None, slots: int) -> int:
+    """Return how many of so many contributions the pre-aggregator hands on."""
+    if before is None:
+        return slots
+    settings = {**before.knobs, **before.static}
+    return FAMILIES["pre_aggregator"][before.kind].leaves(settings, slots)
+
+
+def check_aggregator(
+    aggregator: Choice, before: Choice | None, slots: int, warnings: list[str]
+) -> None:
     """Refuse an aggregator that needs more slots than it gets; warn where it is the mean.
 
     Raises:
@@ -179,20 +190,22 @@ def check_aggregator(aggregator: Choice, slots: int, warnings: list[str]) -> Non
     """
     member = FAMILIES["aggregator"][aggregator.kind]
     settings = {**aggregator.knobs, **aggregator.static}
-    needed = member.needs(settings)
+    needed, left = member.needs(settings), left_of(before, slots)
     if member.most is not None and slots > member.most:
         raise InputError(
             f"{aggregator.kind!r} searches through subsets and takes at most {member.most} "
             f"contributions per update, not {slots}", "aggregator",
         )  # fmt: skip
-    if slots < needed:
+    if left < needed:
+        enough = next(n for n in count(slots) if left_of(before, n) >= needed)
+        of = f", which {before.kind!r} makes of {slots}" if before and left < slots else ""
         raise InputError(
             f"{aggregator.kind!r} needs at least {needed} contributions per update and gets "
-            f"{slots}; set buffer = {needed} or more, or use sync with {needed} workers",
+            f"{left}{of}; set buffer = {enough} or more, or use sync with {enough} workers",
             "aggregator",
         )
-    if aggregator.kind != "mean" and member.is_mean(settings, slots):
-        warnings.append(f"aggregator: {aggregator.kind} of {slots} equals the mean")
+    if aggregator.kind != "mean" and member.is_mean(settings, left):
+        warnings.append(f"aggregator: {aggregator.kind} of {left} equals the mean")
 
 
 def attack_of(
@@ -247,6 +260,17 @@ def memory_of(compressor: Any, warnings: list[str]) -> str:
         warnings.append(f"compressor: {compressor.kind} may send more than it got, so its error "
                         "memory may grow without bound; set error_feedback = false")  # fmt: skip
     return memory
+
+
+def downlink_of(experiment: Experiment, warnings: list[str]) -> Choice | None:
+    """Return the compressor of the merged update; warn where its error memory may diverge."""
+    if experiment.downlink is None:
+        return None
+    chosen = as_choice(experiment.downlink, FAMILIES["compressor"])
+    if not FAMILIES["compressor"][chosen.kind].contractive:
+        warnings.append(f"downlink: {chosen.kind} may send more than it got, so the server's error "
+                        "memory may grow without bound; choose a contractive one")  # fmt: skip
+    return chosen
 
 
 def peers_of(exchange: Choice, workers: tuple[Worker, ...]) -> tuple[tuple[float, float], ...]:
@@ -308,10 +332,10 @@ def resolve_and_warn(
     barrier = FAMILIES["strategy"][chosen["strategy"].kind].protocol == "barrier"
     buffer = buffer_of(experiment, challenge, len(workers), chosen["strategy"].kind, warnings)
     slots = surely_there(chosen["strategy"], len(workers)) if barrier else buffer
-    check_aggregator(chosen["aggregator"], slots, warnings)
+    before = before_of(experiment)
+    check_aggregator(chosen["aggregator"], before, slots, warnings)
     compressor = picked(experiment, challenge, "compressor")
     memory = memory_of(compressor, warnings)
-    downlink = experiment.downlink and as_choice(experiment.downlink, FAMILIES["compressor"])
     exchange = exchange_of(experiment, chosen["strategy"].kind)
     resolved = Resolved(
         scenario=scenario,
@@ -324,10 +348,10 @@ def resolve_and_warn(
         error_feedback=memory,
         error_decay=compressor.error_decay,
         warmup=getattr(compressor, "warmup", 0),
-        pre_aggregator=before_of(experiment),
+        pre_aggregator=before,
         attack=attack_of(experiment, workers, scenario, warnings),
         attack_first=experiment.attack_stage == "update",
-        downlink=downlink,
+        downlink=downlink_of(experiment, warnings),
         optimizer=optimizer_of(experiment.optimizer, chosen["strategy"], scenario),
         transport=experiment.link.transport,
         streams=experiment.link.streams,

@@ -15,7 +15,17 @@ import jax.numpy as jnp
 
 from jaxwan.core.pytrees import replace, row
 from jaxwan.core.tick import Tick
-from jaxwan.learning.model import Curve, Feed, Model, Task, begin, feed, part_size, write
+from jaxwan.learning.model import (
+    Curve,
+    Feed,
+    Model,
+    Task,
+    begin,
+    feed,
+    part_size,
+    shard_of,
+    write,
+)
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
 from jaxwan.learning.problems import PROBLEMS
 from jaxwan.learning.server import attacked, merge, own_part
@@ -123,7 +133,12 @@ def learn(
     problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
     marks = evaluation_ticks(plan.eval_points, knobs.ticks)  # [run, point]
     fed = jax.vmap(feed, in_axes=(None, 0, 0))(plan, run_keys, ticks)
-    look = jax.vmap(problem.evaluate, in_axes=(None, 0, None, 0))
+    evaluate = jax.vmap(problem.evaluate, in_axes=(None, 0, None, 0, 0))
+    shard = jax.vmap(shard_of, in_axes=(None, 0))(plan, knobs)
+
+    def look(params: jax.Array) -> Curve:
+        loss, accuracy, own = evaluate(static, knobs.problem, task, shard, params)
+        return Curve(loss, accuracy, own if plan.apart else loss)
 
     def segment(model: Model, point: jax.Array) -> tuple[Model, Curve]:
         first, stop = marks[:, point], marks[:, point + 1]
@@ -141,10 +156,10 @@ def learn(
             return _one_tick(plan, knobs, task, run_keys, model, now._replace(tick=tick))
 
         model = jax.lax.fori_loop(0, jnp.max(stop - first), step, model)
-        return model, Curve(*look(static, knobs.problem, task, model.params))
+        return model, look(model.params)
 
     model = jax.vmap(begin, in_axes=(None, 0, None, 0))(plan, knobs, task, run_keys)
-    start = Curve(*look(static, knobs.problem, task, model.params))
+    start = look(model.params)
     _, rest = jax.lax.scan(segment, model, jnp.arange(plan.eval_points))
     return jax.tree.map(
         lambda a, b: jnp.concatenate([a[:, None], jnp.moveaxis(b, 0, 1)], axis=1), start, rest

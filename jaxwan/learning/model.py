@@ -58,10 +58,11 @@ class Feed(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Held-out figures at the evaluation points `[point]`."""
+    """Figures at the evaluation points `[point]`."""
 
-    loss: jax.Array
+    loss: jax.Array  # held-out, without skew
     accuracy: jax.Array
+    train_loss: jax.Array  # where data come as to the workers; the same where theirs do not differ
 
 
 def form_of(plan: LearnPlan, static: Any) -> Form:
@@ -121,6 +122,24 @@ def first_server(plan: LearnPlan, knobs: LearnKnobs, params: jax.Array) -> Serve
         form = form_of(plan, plan.downlink_static)
         downlink = init_memory(COMPRESSORS[plan.downlink], "plain", form)
     return by_fragment(plan, Server(optimizer.init(part), aggregator, downlink))
+
+
+def shard_of(plan: LearnPlan, knobs: LearnKnobs) -> Any:
+    """Return what tells of the data of a run's workers, on average; zeros where it is the same."""
+    problem, static = PROBLEMS[plan.problem], dict(plan.problem_static)
+
+    def own(worker: jax.Array) -> Any:
+        return problem.shard(static, knobs.problem, worker)
+
+    def add(worker: jax.Array, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, own(worker))
+
+    shapes = jax.eval_shape(own, jnp.int32(0))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    if not plan.apart:
+        return zeros
+    total = jax.lax.fori_loop(0, knobs.workers, add, zeros)
+    return jax.tree.map(lambda sum_: sum_ / knobs.workers.astype(jnp.float32), total)
 
 
 def begin(plan: LearnPlan, knobs: LearnKnobs, task: Task, key: jax.Array) -> Model:

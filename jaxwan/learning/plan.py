@@ -49,6 +49,7 @@ class LearnPlan:
     own: str = ""  # one of OWN
     fragments: int = 1  # equal parts of the model that are exchanged in turn
     uneven: bool = False  # workers take different numbers of local steps
+    apart: bool = False  # workers have different data: their own loss is worked out too
 
     @property
     def holds(self) -> bool:

@@ -28,7 +28,7 @@ def quadratic(*, workers, slots, stale, ticks, lr, dim, points, noise=0.0, momen
     )  # fmt: skip
     rates = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
     knobs = LearnKnobs(
-        problem=scalars(stiffness=1.0, power=0.0, noise=noise, spread=spread),
+        problem=scalars(stiffness=1.0, power=0.0, noise=noise, batch=1.0, spread=spread),
         compressor={}, decay=np.ones(1, np.float32), aggregator={}, attack={},
         optimizer=scalars(**rates), inner={}, workers=np.full(1, workers, np.int32),
         ticks=np.full(1, ticks, np.int32),

@@ -56,11 +56,17 @@ class Aggregator(NamedTuple):
     identity: bool = True
 
 
+def leaves_all(settings: Knobs, slots: int) -> int:
+    """Return the number of slots as it is."""
+    return slots
+
+
 class PreAggregator(NamedTuple):
     """What is done to the updates before they are aggregated, and its facts.
 
     `apply(static, knobs, key, updates [slot, dim], weights [slot]) -> (updates, weights)` is pure
-    JAX and keeps the shapes. `random`: it draws from its key.
+    JAX and keeps the shapes. `leaves(settings, slots)` tells on the host, with plain numbers, how
+    many of so many present slots are present afterwards. `random`: it draws from its key.
     """
 
     summary: str
@@ -71,6 +77,7 @@ class PreAggregator(NamedTuple):
         [Statics, Knobs, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]
     ]
     against: Callable[[int, int], dict[str, Any]]
+    leaves: Callable[[Knobs, int], int] = leaves_all
     random: bool = False
 
 

@@ -40,8 +40,8 @@ def centered_clipping(
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Move from the last aggregate by the mean of the updates' clipped distances to it.
 
-    v ← v + Σ w_i clip(x_i − v, radius) / Σ w_i, so many times (Karimireddy et al. 2021, equation
-    15). The memory [dim] is v; the first call starts from zeros.
+    v ← v + Σ w_i clip(x_i − v, radius) / Σ w_i, so many times (Karimireddy et al. 2021). The
+    memory [dim] is v; the first call starts from zeros.
     """
     heard = usable(updates, weights)
     shares, rows = jnp.where(heard, weights, 0), jnp.where(heard[:, None], updates, 0)
@@ -66,7 +66,7 @@ def middle_norm(norms: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def norm_clipping(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
-    """Average by weight after clipping every update to a norm (Sun et al. 2019, section 4).
+    """Average by weight after clipping every update to a norm (Sun et al. 2019).
 
     radius = 0 stands for the lower median of the present norms.
     """

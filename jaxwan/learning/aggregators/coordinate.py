@@ -136,7 +136,7 @@ def around_median(updates: jax.Array, present: jax.Array, m: jax.Array) -> jax.A
 def mean_around_median(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
     """Average the n − f values of each coordinate that are nearest to their median.
 
-    Xie et al. 2018, definition 4 ("mean around median"). At least one is averaged, ties go to the
+    Xie et al. 2018 ("mean around median"). At least one is averaged, ties go to the
     smaller value. Weights count only as present or absent. NaN and infinity count among the n but
     are never averaged.
     """

@@ -72,7 +72,7 @@ def krum(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def multi_krum(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
-    """Average the m present updates of least Krum score (Blanchard et al. 2017, section 5).
+    """Average the m present updates of least Krum score (Blanchard et al. 2017).
 
     m = 0 stands for n − f. Weights count only as present or absent.
     """

@@ -88,6 +88,11 @@ def bucket(
     return jnp.where(broken[:, None], np.nan, means), total
 
 
+def bucket_count(settings: Knobs, slots: int) -> int:
+    """Return ⌈n/s⌉: so many buckets n updates fill."""
+    return -(-slots // max(round(settings["s"]), 1))
+
+
 def buckets_against(attackers: int, slots: int) -> dict[str, float]:
     """Return the largest s that leaves more than two buckets per attacker."""
     return {"s": max(1, slots // (2 * attackers + 1))}
@@ -136,6 +141,7 @@ PRE_AGGREGATORS: dict[str, PreAggregator] = {
         static={},
         apply=bucket,
         against=buckets_against,
+        leaves=bucket_count,
         random=True,
     ),
     "clipping": PreAggregator(

@@ -57,7 +57,7 @@ def repeated_krum(updates: jax.Array, weights: jax.Array, f: jax.Array) -> jax.A
 
 
 def bulyan(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
-    """Average around the median what Krum picks (El Mhamdi et al. 2018, section 4).
+    """Average around the median what Krum picks (El Mhamdi et al. 2018).
 
     Krum selects n − 2f updates one by one; of these, the n − 4f values of each coordinate that are
     nearest to the median are averaged, at least one. Weights count only as present or absent.
@@ -68,7 +68,7 @@ def bulyan(knobs: Knobs, updates: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def bulyan_needs(knobs: Knobs) -> int:
-    """Return 4f + 3 (El Mhamdi et al. 2018, section 4)."""
+    """Return 4f + 3 (El Mhamdi et al. 2018)."""
     return 4 * round(knobs["f"]) + 3
 
 
@@ -85,7 +85,7 @@ def least_diameter(
     static: Statics, knobs: Knobs, memory: Any, key: jax.Array, updates: jax.Array,
     weights: jax.Array,
 ) -> tuple[jax.Array, Any]:  # fmt: skip
-    """Average the n − f present updates of least diameter (El Mhamdi et al. 2020, section 3.2).
+    """Average the n − f present updates of least diameter (El Mhamdi et al. 2020).
 
     The diameter is the largest distance between two of them; ties go to the first subset in
     lexical order. Where no more than f are present, the first of them stays. Senders of NaN or

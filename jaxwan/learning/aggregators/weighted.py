@@ -20,7 +20,7 @@ from jaxwan.learning.aggregators.coordinate import average
 def weigh_by_age(
     knobs: Knobs, weights: jax.Array, age: jax.Array, tokens: jax.Array
 ) -> jax.Array:
-    """Weigh by (1 + age)^−power (Xie et al. 2019, section 5.2, "polynomial").
+    """Weigh by (1 + age)^−power (Xie et al. 2019, the polynomial strategy).
 
     The aggregator divides by the sum of the weights, so a lone update is taken whole however stale.
     """

@@ -46,7 +46,7 @@ def inner_product(
     knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
     aggregate: Aggregate | None = None,
 ) -> jax.Array:  # fmt: skip
-    """Send −tau times the mean of the honest updates (Xie et al. 2020, equation 2)."""
+    """Send −tau times the mean of the honest updates (Xie et al. 2020)."""
     mean = masked_mean(updates, observed(attacker, weights))
     return replace(updates, attacker, -knobs["tau"] * mean)
 
@@ -55,9 +55,12 @@ def mimic(
     knobs: Knobs, key: jax.Array, updates: jax.Array, attacker: jax.Array, weights: jax.Array,
     aggregate: Aggregate | None = None,
 ) -> jax.Array:  # fmt: skip
-    """Copy one honest worker (Karimireddy et al. 2022, section 4): all attackers the same.
+    """Copy one honest worker (Karimireddy et al. 2022): all attackers the same.
 
-    `target` counts the present honest slots from 0, and begins again after the last.
+    `target` counts the present honest slots from 0, and begins again after the last; so it is one
+    worker throughout in rounds that miss nobody. The paper looks, in a warm-up, for the direction
+    in which the honest differ most and then keeps to the worker that lies farthest along it. An
+    attack has no memory here, so the target is told: try several.
     """
     seen = observed(attacker, weights) > 0
     target = jnp.round(jnp.asarray(knobs["target"], jnp.float32)).astype(jnp.int32)
@@ -101,7 +104,7 @@ def min_max(
 
     Send mean + γ·p, p = −std, −sign(mean) or −mean, with the largest γ for which the greatest
     distance to an honest update is at most the greatest between two of them (Shejwalkar and
-    Houmansadr 2021, equation 8). The paper searches for γ; it is the least positive root of
+    Houmansadr 2021). The paper searches for γ; it is the least positive root of
     |mean + γp − x_i|² = D² over all i.
     """
     seen = observed(attacker, weights)
@@ -125,7 +128,7 @@ def min_sum(
 
     Send mean + γ·p, p = −std, −sign(mean) or −mean, with the largest γ for which the sum of squared
     distances to the honest is at most the greatest such sum of an honest one (Shejwalkar and
-    Houmansadr 2021, equation 9). The paper searches for γ; as the distances to the mean sum to
+    Houmansadr 2021). The paper searches for γ; as the distances to the mean sum to
     zero, n γ² |p|² = max_i Σ_j |x_i − x_j|² − Σ_j |mean − x_j|².
     """
     seen = observed(attacker, weights)

@@ -31,7 +31,7 @@ def gaussian(
 ) -> jax.Array:  # fmt: skip
     """Send normal noise of scale² times the mean square of the update it replaces.
 
-    Blanchard et al. 2017, section 5, made relative: the attacker's own honest update sets the
+    Blanchard et al. 2017, made relative: the attacker's own honest update sets the
     size, so the attack is defined for any number of slots.
     """
     size = knobs["scale"] * _root_mean_square(updates)
@@ -84,7 +84,7 @@ def honest_about_bad_data(
 
 
 def flip_labels(label: jax.Array, classes: int) -> jax.Array:
-    """Return classes − 1 − label (Fang et al. 2020, section 4.2; Tolpegin et al. 2020)."""
+    """Return classes − 1 − label (Fang et al. 2020; Tolpegin et al. 2020)."""
     return classes - 1 - label
 
 

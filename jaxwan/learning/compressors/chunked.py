@@ -175,10 +175,10 @@ def keep_two_bits(
 ) -> tuple[jax.Array, Any]:
     """Keep the k largest magnitudes of every chunk, as a sign and one of two levels each.
 
-    Algorithm 1 of Sarfi et al. 2025 with error feedback around it. The paper leaves the four
-    values of its 2 bits open; here they are ± two means of each chunk, one step of Lloyd's
-    quantizer, so that what is lost is never longer than what was kept. Chunks are cut from the flat
-    update, not 64 x 64 blocks from its matrices.
+    Algorithm 1 of Sarfi et al. 2025 with error feedback around it. The four values of the 2 bits
+    are our choice: ± two means of each chunk, one step of Lloyd's quantizer, so that what is lost
+    is never longer than what was kept. Chunks are cut from the flat update, not 64 x 64 blocks from
+    its matrices.
     """
     lengths = lengths_of(form)
     rows = in_rows(update, int(lengths[0]))
@@ -230,7 +230,7 @@ def ratio_knob(default: float) -> Knob:
 CHUNKED: dict[str, Compressor] = {
     "chunk_topk": Compressor(
         summary="Send the k entries of largest magnitude of every chunk and their positions.",
-        paper="Sarfi et al. 2025, section 3; top-k of Aji and Heafield 2017 chunk by chunk",
+        paper="Sarfi et al. 2025; top-k of Aji and Heafield 2017 chunk by chunk",
         knobs={"ratio": ratio_knob(0.01)},
         static={"chunk": CHUNK},
         init=no_memory,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxwan.core.families import member
 from jaxwan.learning.problems.cnn import CNN
-from jaxwan.learning.problems.mlp import MLP
+from jaxwan.learning.problems.mlp import MIXTURE, MLP
 from jaxwan.learning.problems.problem import Layout, Problem
 from jaxwan.learning.problems.quadratic import QUADRATIC
 from jaxwan.learning.problems.resnet import RESNET
@@ -18,6 +18,7 @@ from jaxwan.learning.problems.transformer import TRANSFORMER
 PROBLEMS: dict[str, Problem] = {
     "quadratic": QUADRATIC,
     "mlp": MLP,
+    "mixture": MIXTURE,
     "cnn": CNN,
     "resnet": RESNET,
     "transformer": TRANSFORMER,

@@ -8,7 +8,15 @@ import jax
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import convolution, flat, mixture
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import (
+    Knobs,
+    Layout,
+    Problem,
+    Relabel,
+    Scores,
+    Statics,
+    Task,
+)
 
 KERNEL = 3
 
@@ -79,10 +87,10 @@ def gradient(
 
 
 def evaluate(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    static: Statics, knobs: Knobs, task: Task, shard: jax.Array, params: jax.Array
+) -> Scores:
     """Return cross-entropy and accuracy on the held-out set."""
-    return mixture.held_out_score(logits, static, task, params)
+    return mixture.held_out_score(logits, static, task, shard, params)
 
 
 def activations(static: Statics) -> int:
@@ -109,6 +117,7 @@ CNN = Problem(
     make_task=make_task,
     init=init,
     gradient=gradient,
+    shard=mixture.shard,
     evaluate=evaluate,
     floor=mixture.floor,
     activations=activations,

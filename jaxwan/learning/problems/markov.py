@@ -65,7 +65,7 @@ def sample(
 
 
 def make_task(static: Statics) -> dict[str, jax.Array]:
-    """Return the language, held-out sequences without skew, and its cross-entropy on them."""
+    """Return the language, held-out sequences without skew, their topics and cross-entropy."""
     topics, vocabulary = static["topics"], static["vocabulary"]
     size = topic_size(static)
     key = keys.stream(keys.run_key(0), "markov")
@@ -76,4 +76,5 @@ def make_task(static: Statics) -> dict[str, jax.Array]:
     even = jnp.full(topics, 1.0 / topics)
     text, jump = sample(static, task, even, keys.address(key, 2), static["held_out"])
     surprise = -jnp.log(jump_weights(static["branch"]))
-    return task | {"text": text, "floor": jnp.mean(surprise[jump])}
+    topic = jnp.argsort(spelling)[text[:, 0]].astype(jnp.int32) // size
+    return task | {"text": text, "topic": topic, "floor": jnp.mean(surprise[jump])}

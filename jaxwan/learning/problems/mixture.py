@@ -18,8 +18,9 @@ import numpy as np
 
 from jaxwan.core import keys
 from jaxwan.core.families import Static
+from jaxwan.core.numerics import masked_mean
 from jaxwan.learning.problems import skew
-from jaxwan.learning.problems.problem import Knobs, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import Knobs, Relabel, Scores, Statics, Task
 
 BLOCK = 32  # held-out samples looked at together, so that they stay in the cache
 GRID = 4  # cosines along one edge of an image
@@ -124,15 +125,19 @@ def make_task(space: Space, classes: int, static: Statics) -> dict[str, jax.Arra
     even = jnp.full(classes, 1.0 / classes)
     key = keys.stream(keys.run_key(0), "mixture.held_out")
     held_out = sample(space, middle, even, key, static["held_out"])
-    best, _ = score(log_posterior(space, middle, held_out.x), held_out.label)
+    best = score(log_posterior(space, middle, held_out.x), held_out.label, even)[0]
     return {"centres": middle, "x": held_out.x, "label": held_out.label, "floor": best}
 
 
-def score(log_probability: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the cross-entropy (nats) and the accuracy of predictions `[sample, class]`."""
+def score(log_probability: jax.Array, label: jax.Array, weights: jax.Array) -> Scores:
+    """Return the cross-entropy (nats) and the accuracy of predictions `[sample, class]`.
+
+    The last figure is the cross-entropy where classes come by `weights [class]`.
+    """
     picked = jnp.take_along_axis(log_probability, label[:, None], axis=1)
     right = jnp.argmax(log_probability, axis=1) == label
-    return -jnp.mean(picked), jnp.mean(right.astype(jnp.float32))
+    own = masked_mean(-picked[:, 0], weights[label])
+    return -jnp.mean(picked), jnp.mean(right.astype(jnp.float32)), own
 
 
 def loss(logits: Logits, static: Statics, params: jax.Array, batch: Batch) -> jax.Array:
@@ -155,14 +160,23 @@ def worker_gradient(
     return jax.grad(loss, argnums=2)(logits, static, params, batch)
 
 
+def shard(static: Statics, knobs: Knobs, worker: jax.Array) -> jax.Array:
+    """Return the worker's class probabilities `[class]`."""
+    classes = static["classes"] if "classes" in static else static["widths"][-1]
+    return skew.class_weights(knobs["skew"], worker, classes)
+
+
 def held_out_score(
-    logits: Logits, static: Statics, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return a classifier's cross-entropy and accuracy on the held-out set, block by block."""
+    logits: Logits, static: Statics, task: Task, shard: jax.Array, params: jax.Array
+) -> Scores:
+    """Return a classifier's cross-entropy and accuracy on the held-out set, block by block.
+
+    And the cross-entropy where classes come as often as `shard [class]` says.
+    """
     block = math.gcd(task["label"].shape[0], BLOCK)
     x = task["x"].reshape(-1, block, task["x"].shape[1])
     outputs = jax.lax.map(lambda part: jax.nn.log_softmax(logits(static, params, part)), x)
-    return score(outputs.reshape(-1, outputs.shape[-1]), task["label"])
+    return score(outputs.reshape(-1, outputs.shape[-1]), task["label"], shard)
 
 
 def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:

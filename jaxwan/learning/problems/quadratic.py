@@ -7,7 +7,17 @@ import jax.numpy as jnp
 
 from jaxwan.core import keys
 from jaxwan.core.families import Knob, Static
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import (
+    Knobs,
+    Layout,
+    Problem,
+    Relabel,
+    Scores,
+    Statics,
+    Task,
+)
+
+Shard = tuple[jax.Array, jax.Array]
 
 
 def layout(static: Statics) -> Layout:
@@ -50,16 +60,28 @@ def gradient(
     relabel: Relabel | None = None,
 ) -> jax.Array:  # fmt: skip
     """Return curvature x (distance to the worker's optimum) plus white noise / sqrt(batch)."""
-    size = knobs["noise"] / jnp.sqrt(knobs.get("batch", jnp.float32(1)))
+    size = knobs["noise"] / jnp.sqrt(knobs["batch"])
     noise = size * keys.normals(key, static["dim"])
     return curvature(knobs, task) * (params - optimum(static, knobs, worker)) + noise
 
 
+def shard(static: Statics, knobs: Knobs, worker: jax.Array) -> Shard:
+    """Return the worker's optimum and its square."""
+    own = optimum(static, knobs, worker)
+    return own, own**2
+
+
 def evaluate(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return the exact loss 1/2 sum(curvature x params**2), and NaN: there are no classes."""
-    return 0.5 * jnp.sum(curvature(knobs, task) * params**2), jnp.float32(jnp.nan)
+    static: Statics, knobs: Knobs, task: Task, shard: Shard, params: jax.Array
+) -> Scores:
+    """Return the exact loss 1/2 sum(curvature x params**2), and NaN: there are no classes.
+
+    The workers' own is the mean of 1/2 sum(curvature x (params - optimum)**2).
+    """
+    slope, (mean, square) = curvature(knobs, task), shard
+    own = (params - mean) ** 2 + jnp.maximum(square - mean**2, 0)
+    loss = 0.5 * jnp.sum(slope * params**2)
+    return loss, jnp.float32(jnp.nan), 0.5 * jnp.sum(slope * own)
 
 
 def critical_batch(
@@ -99,9 +121,11 @@ QUADRATIC = Problem(
     make_task=make_task,
     init=init,
     gradient=gradient,
+    shard=shard,
     evaluate=evaluate,
     floor=floor,
     activations=activations,
+    apart="spread",
     labelled=False,
     critical_batch=critical_batch,
 )

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 
 from jaxwan.core.families import Static
 from jaxwan.learning.problems import convolution, flat, mixture
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import (
+    Knobs,
+    Layout,
+    Problem,
+    Relabel,
+    Scores,
+    Statics,
+    Task,
+)
 
 
 class Block(NamedTuple):
@@ -103,10 +111,10 @@ def gradient(
 
 
 def evaluate(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    static: Statics, knobs: Knobs, task: Task, shard: jax.Array, params: jax.Array
+) -> Scores:
     """Return cross-entropy and accuracy on the held-out set, normalised by its own statistics."""
-    return mixture.held_out_score(logits, static, task, params)
+    return mixture.held_out_score(logits, static, task, shard, params)
 
 
 def activations(static: Statics) -> int:
@@ -139,6 +147,7 @@ RESNET = Problem(
     make_task=make_task,
     init=init,
     gradient=gradient,
+    shard=mixture.shard,
     evaluate=evaluate,
     floor=mixture.floor,
     activations=activations,

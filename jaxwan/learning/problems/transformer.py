@@ -9,8 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxwan.core.families import Static
+from jaxwan.core.numerics import masked_mean
 from jaxwan.learning.problems import flat, markov, skew
-from jaxwan.learning.problems.problem import Knobs, Layout, Problem, Relabel, Statics, Task
+from jaxwan.learning.problems.problem import (
+    Knobs,
+    Layout,
+    Problem,
+    Relabel,
+    Scores,
+    Statics,
+    Task,
+)
 
 BLOCK = 8  # held-out sequences looked at together, so that they stay in the cache
 
@@ -122,14 +131,24 @@ def gradient(
     return jax.grad(loss, argnums=1)(static, params, text, relabel)
 
 
+def shard(static: Statics, knobs: Knobs, worker: jax.Array) -> jax.Array:
+    """Return the worker's topic probabilities `[topic]`."""
+    return skew.class_weights(knobs["skew"], worker, static["topics"])
+
+
 def evaluate(
-    static: Statics, knobs: Knobs, task: Task, params: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return cross-entropy and accuracy on the held-out sequences, block by block."""
+    static: Statics, knobs: Knobs, task: Task, shard: jax.Array, params: jax.Array
+) -> Scores:
+    """Return cross-entropy and accuracy on the held-out sequences, block by block.
+
+    And the cross-entropy where topics come as often as `shard [topic]` says.
+    """
     block = math.gcd(static["held_out"], BLOCK)
     text = task["text"].reshape(-1, block, static["context"] + 1)
     picked, right = jax.lax.map(lambda part: log_likelihood(static, params, part), text)
-    return -jnp.mean(picked), jnp.mean(right.astype(jnp.float32))
+    each = -jnp.mean(picked.reshape(-1, static["context"]), axis=1)
+    own = masked_mean(each, shard[task["topic"]])
+    return -jnp.mean(picked), jnp.mean(right.astype(jnp.float32)), own
 
 
 def floor(static: Statics, knobs: Knobs, task: Task) -> jax.Array:
@@ -161,6 +180,7 @@ TRANSFORMER = Problem(
     make_task=markov.make_task,
     init=init,
     gradient=gradient,
+    shard=shard,
     evaluate=evaluate,
     floor=floor,
     activations=activations,
