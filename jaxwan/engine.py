@@ -182,7 +182,7 @@ def train_runs(
 
     none = jnp.zeros((runs // block, block, points), jnp.float32)
     used = (count + (block - 1)) // block
-    curve = jax.lax.fori_loop(0, used, one, Curve(none, none))
+    curve = jax.lax.fori_loop(0, used, one, Curve(none, none, none))
     floor = jax.vmap(lambda own: problem.floor(static, own, task), axis_size=runs)(knobs.problem)
     return Trained(jax.tree.map(lambda x: x.reshape(runs, points), curve), floor)
 

@@ -45,18 +45,6 @@ class _Class:
         return self._curves
 
 
-def _loss(trained: Trained) -> Any:
-    return trained.curve.loss
-
-
-def _accuracy(trained: Trained) -> Any:
-    return trained.curve.accuracy
-
-
-def _floor(trained: Trained) -> Any:
-    return trained.floor
-
-
 Seat = tuple[_Class, int]  # where a run's curve is found
 
 
@@ -68,11 +56,10 @@ class Asked(NamedTuple):
     def trained(self, chunk: int) -> Trained:
         """Return the curves of one chunk's runs `[run, ...]`."""
         found = [(own.curves(), place) for own, place in self.seats[chunk]]
-        loss, accuracy, floor = (
-            cast(Any, np.stack([column(trained)[place] for trained, place in found]))
-            for column in (_loss, _accuracy, _floor)
-        )
-        return Trained(Curve(loss, accuracy), floor)
+        columns = zip(*([x[place] for x in (*own.curve, own.floor)] for own, place in found),
+                      strict=True)  # fmt: skip
+        *curve, floor = (cast(Any, np.stack(column)) for column in columns)
+        return Trained(Curve(*curve), floor)
 
 
 def digests(knobs: Any, seeds: np.ndarray, ticks: Any, lengths: Iterable[int]) -> list[bytes]:
