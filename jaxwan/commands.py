@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, bench_command, best_command, trace_command
+from jaxwan import answers, bench_command, best_command, trace_command, variance_command
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     bench_command.register(app)
     best_command.register(app)
     trace_command.register(app)
+    variance_command.register(app)
     published.register(app)
 
 

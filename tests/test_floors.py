@@ -53,6 +53,7 @@ FLOORS = {
     "jaxwan.members": 7,
     "jaxwan.oneshot": 7,
     "jaxwan.trace_command": 7,
+    "jaxwan.variance_command": 7,
     "jaxwan.harness": 7,
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")

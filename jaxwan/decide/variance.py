@@ -7,12 +7,12 @@ other luck throughout (B), and A with one source at a time from B.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxwan.analysis.outcomes import check_metric, outcomes, prefers_larger
-from jaxwan.columns import identity_columns
+from jaxwan.columns import identity_columns, plain_json
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
@@ -75,23 +75,18 @@ def spread(
     )
 
 
-def records(found: Spread) -> list[dict[str, float | str]]:
-    """Return one record per source, the largest total share first."""
-    first, total = found.shares.first, found.shares.total
-    table: list[dict[str, float | str]] = [
-        {
-            "source": source,
-            "alone": float(first.mean[i]), "alone_lo": float(first.low[i]),
-            "alone_hi": float(first.high[i]),
-            "total": float(total.mean[i]), "total_lo": float(total.low[i]),
-            "total_hi": float(total.high[i]),
+def records(found: Spread) -> list[dict[str, Any]]:
+    """Return one record per source, the largest total share first; None where nothing varies."""
+    sides = {"alone": found.shares.first, "total": found.shares.total}
+    table = [
+        {"source": source}
+        | {
+            name + end: plain_json(side[i])
+            for name, own in sides.items()
+            for end, side in (("", own.mean), ("_lo", own.low), ("_hi", own.high))
         }
         for i, source in enumerate(SOURCES)
-    ]  # fmt: skip
-    return sorted(table, key=lambda record: -_known(record["total"]))
-
-
-def _known(value: float | str) -> float:
-    return float(value) if np.isfinite(float(value)) else -1.0
+    ]
+    return sorted(table, key=lambda record: -(record["total"] or 0.0))
 
 

@@ -1,0 +1,102 @@
+"""The command `variance`: how much of the spread failures, links, stragglers and data make."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jaxwan.analysis.humane import number, percent
+from jaxwan.cache import keep_programs
+from jaxwan.members import member_of
+
+if TYPE_CHECKING:
+    from jaxwan.decide.variance import Spread
+
+out = Console()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Member = Annotated[
+    str | None,
+    typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
+]
+BAR = 24  # characters of a whole
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("variance")(variance_command)
+
+
+def variance_command(
+    metric: Annotated[str, typer.Option("--metric", help="A numeric result.")] = "time_s",
+    scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
+    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "unreliable",
+    network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
+    transport: Annotated[str | None, typer.Option(help="Ideal, reno, cubic or bbr.")] = None,
+    strategy: Member = None,
+    compressor: Member = None,
+    aggregator: Member = None,
+    seeds: Annotated[int, typer.Option(help="Seeds; six times as many runs.")] = 256,
+    steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
+    timing_only: Annotated[bool, typer.Option("--timing-only", help="Train nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say where the spread of a result comes from: failures, links, stragglers or data."""
+    from jaxwan.decide.variance import records, spread
+    from jaxwan.experiment.spec import Experiment
+
+    members = {"strategy": strategy, "compressor": compressor, "aggregator": aggregator}
+    fields: dict[str, Any] = {"scenario": scenario, "challenge": challenge, "network": network}
+    fields |= {name: member_of(name, text) for name, text in members.items()}
+    fields |= {"steps": steps, "timing_only": True if timing_only else None}
+    fields |= {"link": None if transport is None else {"transport": transport}}
+    experiment = Experiment(**{name: value for name, value in fields.items() if value is not None})
+    keep_programs()
+    found = spread(experiment, metric, seeds)
+    if as_json:
+        facts = {"metric": metric, "mean": found.mean, "deviation": found.deviation,
+                 "runs": found.runs, "censored": found.censored}  # fmt: skip
+        text = json.dumps(facts | {"sources": records(found)}, indent=2, allow_nan=False)
+        typer.echo(text)
+        return
+    tell(found)
+
+
+def tell(found: Spread) -> None:
+    """Print a spread as a sentence and a table."""
+    from jaxwan.decide.variance import records
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("source", "alone", "95 % interval", "with interactions", "95 % interval", ""):
+        table.add_column(name, justify="left" if name in ("source", "") else "right")
+    rows = records(found)
+    for record in rows:
+        total = record["total"]
+        table.add_row(
+            str(record["source"]), share(record["alone"]),
+            span(record["alone_lo"], record["alone_hi"]), share(total),
+            span(record["total_lo"], record["total_hi"]),
+            "█" * round(BAR * min(max(float(total or 0.0), 0.0), 1.0)),
+        )  # fmt: skip
+    spread = f"{found.metric} is {number(found.mean)} on average, ± {number(found.deviation)}"
+    known = rows[0]["total"] is not None
+    verdict = f"; {rows[0]['source']} make most of that" if known else "; nothing varies"
+    out.print(f"[bold]{spread} from run to run{verdict}[/]\n", highlight=False, soft_wrap=True)
+    out.print(table, highlight=False)
+    notes = f"{found.runs:,} runs; shares of the variance (Sobol' indices), first order and total"
+    if found.censored:
+        notes += f"\n{percent(found.censored)} of the runs have no value and count as the worst"
+    out.print(f"\n[dim]{notes}[/]", highlight=False)
+
+
+def share(value: Any) -> str:
+    """Write a share of the variance; "–" where nothing varies."""
+    return "–" if value is None else percent(float(value))
+
+
+def span(low: Any, high: Any) -> str:
+    """Write an interval of shares."""
+    return "–" if low is None or high is None else f"{share(low)} to {share(high)}"
