@@ -60,7 +60,7 @@ def speed_of(entry: WorkerEntry, compute: ComputeTable) -> float:
 
 def worker_of(entry: WorkerEntry, name: str, experiment: Experiment) -> Worker:
     """Return one worker of the challenge on its own link."""
-    network = link_of(load_network(entry.network)) if entry.network else {}
+    network = link_of(load_network(entry.network)) if entry.network is not None else {}
     link = {"delay_s": 0.0, "loss": 0.0, "jitter_s": 0.0} | network | link_of(entry)
     return Worker(
         name=name,
@@ -113,7 +113,7 @@ def workers_of(experiment: Experiment, challenge: ChallengeEntry) -> tuple[Worke
     except InputError as error:
         raise InputError(f"{experiment.challenge}: {error}", "challenge") from None
     fleet = with_attackers(resized(fleet, experiment.workers), experiment.attackers)
-    network = link_of(load_network(experiment.network)) if experiment.network else {}
+    network = link_of(load_network(experiment.network)) if experiment.network is not None else {}
     changes: dict[str, Any] = network | link_of(experiment.link)
     return tuple(replace(worker, **changes) for worker in fleet)
 
