@@ -104,9 +104,7 @@ def _collect(
         own = work.to_host(out, device, chunk.wanted)
         about = [facts[int(config)] for config in chunk.config[: chunk.wanted]]
         seeds = chunk.seed[: chunk.wanted]
-        done.append(
-            Done(chunk.name, rows.rows(about, seeds, own), rows.curves(about, seeds, own))
-        )
+        done.append(Done(chunk.name, rows.rows(about, seeds, own), rows.curves(about, seeds, own)))
     return done
 
 
@@ -123,9 +121,7 @@ def _compilers() -> Iterator[ThreadPoolExecutor]:
 def _compile_ahead(
     job: Job, pool: ThreadPoolExecutor, needed: list[int]
 ) -> dict[int, Future[engine.Compiled]]:
-    return {
-        index: pool.submit(work.compiled, job.programs[index], job.devices) for index in needed
-    }
+    return {index: pool.submit(work.compiled, job.programs[index], job.devices) for index in needed}
 
 
 def execute(job: Job, pending: list[Chunk], report: Report | None = None) -> Iterator[Done]:
@@ -174,14 +170,34 @@ def run_in_memory(job: Job, report: Report | None = None) -> tuple[pd.DataFrame,
     return frame, long.iloc[order].reset_index(drop=True)
 
 
-def run_in_store(job: Job, store: Store, report: Report | None = None) -> None:
-    """Run the chunks that the store lacks and write each as it finishes."""
+def shard_of(chunks: list[Chunk], shard: tuple[int, int]) -> list[Chunk]:
+    """Return every n-th chunk from the i-th on, for the shard i of n.
+
+    Raises:
+        ValueError: for a shard that is not between 1 and n.
+    """
+    own, of = shard
+    if not 1 <= own <= of:
+        raise ValueError(f"shard {own}/{of} does not exist; shards run from 1/{of} to {of}/{of}")
+    return chunks[own - 1 :: of]
+
+
+def run_in_store(
+    job: Job, store: Store, report: Report | None = None, shard: tuple[int, int] = (1, 1)
+) -> None:
+    """Run the chunks of a shard that the store lacks and write each as it finishes.
+
+    The sweep is marked as finished by whoever stores its last chunk.
+    """
     if store.manifest["chunks"] != job.chunk_list():
         raise ValueError(
             f"{store.path} was begun with other chunks, by another version; choose a fresh folder"
         )
-    present = store.done()
-    pending = [chunk for chunk in job.chunks if chunk.name not in present]
-    for part in execute(job, pending, report):
-        store.write(part.name, part.rows, part.curves)
-    store.finish()
+    own = shard_of(job.chunks, shard)
+    present = store.resume({chunk.name for chunk in own})
+    pending = [chunk for chunk in own if chunk.name not in present]
+    with store.writer() as write:
+        for part in execute(job._replace(chunks=own), pending, report):
+            write(part.name, part.rows, part.curves)
+    if not store.missing():
+        store.finish()
