@@ -30,7 +30,7 @@ from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep, check_seeds
 from jaxwan.results import Results
 from jaxwan.store import Store
-from jaxwan.sweep import Progress, Report, plan_job, run_in_memory, run_in_store
+from jaxwan.sweep import Job, Progress, Report, plan_job, run_in_memory, run_in_store
 
 
 class _Rate(ProgressColumn):
@@ -115,25 +115,69 @@ def run(
     sweep: Sweep | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Results:
     """Run a sweep, given as a Sweep or a file; with `out`, in a folder that can be resumed.
+
+    With `shard=(i, n)` only the i-th of n parts of the sweep is run, into `out`: a folder of its
+    own, to be put together by `jaxwan merge`, or one that all shards share.
 
     Raises:
         InputError: for a bad sweep, or a folder that holds another one; nothing is written.
     """
+    if out is not None:
+        return Results.load(run_stored(sweep, out, progress, shard).path)
+    if shard is not None:
+        raise InputError("a shard needs a folder to keep its part in; give out=", "shard")
+    own, job, warnings = _planned(sweep)
+    with _progress(own.name, progress) as report:
+        frame, curves = run_in_memory(job, report)
+    return Results(frame, curves, question=own.question, warnings=warnings)
+
+
+def run_stored(
+    sweep: Sweep | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    progress: bool = False,
+    shard: tuple[int, int] | None = None,
+) -> Store:
+    """Run a sweep, or a shard of it, in a folder and return its store; no result is loaded.
+
+    Raises:
+        InputError: for a bad sweep or shard, or a folder that holds another sweep.
+    """
+    part = check_shard((1, 1) if shard is None else shard)
+    own, job, warnings = _planned(sweep)
+    with _progress(own.name, progress) as report:
+        try:
+            store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
+            run_in_store(job, store, report, part)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    return store
+
+
+def _planned(sweep: Sweep | str | os.PathLike[str]) -> tuple[Sweep, Job, list[str]]:
+    """Resolve a sweep and lay it out."""
     own = sweep if isinstance(sweep, Sweep) else Sweep.from_toml(Path(sweep))
     try:
         experiments, warnings = own.resolve()
     except InputError as error:
         raise (error if own.base is None else InputError(f"{own.name}.toml: {error}")) from None
-    job = plan_job(experiments, own.seeds)
-    with _progress(own.name, progress) as report:
-        if out is None:
-            frame, curves = run_in_memory(job, report)
-            return Results(frame, curves, question=own.question, warnings=warnings)
-        try:
-            store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
-            run_in_store(job, store, report)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    return Results.load(out)
+    return own, plan_job(experiments, own.seeds), warnings
+
+
+def check_shard(shard: Any) -> tuple[int, int]:
+    """Return a shard `(i, n)`, given as such or as "i/n".
+
+    Raises:
+        InputError: for anything but 1 <= i <= n.
+    """
+    try:
+        own, of = shard.split("/") if isinstance(shard, str) else shard
+        found = int(own), int(of)
+    except (TypeError, ValueError):
+        raise InputError(f"expected i/n, such as 1/4, got {shard!r}", "shard") from None
+    if not 1 <= found[0] <= found[1]:
+        raise InputError(f"expected i/n with i from 1 to n, got {found[0]}/{found[1]}", "shard")
+    return found

@@ -20,7 +20,7 @@ from rich.text import Text
 from jaxwan import __version__
 from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.cache import keep_programs
-from jaxwan.commands import register
+from jaxwan.commands import register, tell_shard
 from jaxwan.experiment.errors import InputError
 from jaxwan.members import member_of
 
@@ -292,6 +292,9 @@ def sweep(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Replaces the file's seeds.")] = None,
     steps: Annotated[int | None, typer.Option(help="Replaces the file's steps.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Run the I-th of N parts only.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep file; what is already in the results folder is not run again."""
@@ -304,22 +307,26 @@ def sweep(
     target = folder or Path("results") / plan.name
     from jaxwan import api
 
+    part = None if shard is None else api.check_shard(shard)
     keep_programs()
     with interruptible(RESUME.format(target)):
-        results = api.run(plan, out=target, progress=err.is_terminal)
-    report(results, target, as_json)
+        store = api.run_stored(plan, target, err.is_terminal, part)
+    if part is not None and store.missing():
+        tell_shard(target, part, as_json)
+        return
+    report_folder(target, as_json)
 
 
-def loaded(folder: Path) -> Any:
-    """Read a results folder.
+def report_folder(folder: Path, as_json: bool) -> None:
+    """Print the summary of a results folder, read part by part, and draw its picture.
 
     Raises:
         InputError: where there is none, or a damaged one.
     """
-    from jaxwan.results import Results
+    from jaxwan.streamed import StoredResults
 
     try:
-        return Results.load(folder)
+        report(StoredResults(folder), folder, as_json)
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -330,7 +337,7 @@ def report_command(
     as_json: AsJson = False,
 ) -> None:
     """Print the summary of a results folder again and draw its picture; runs nothing."""
-    report(loaded(folder), folder, as_json)
+    report_folder(folder, as_json)
 
 
 @app.command()

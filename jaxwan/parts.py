@@ -128,6 +128,18 @@ def owner(content: bytes) -> tuple[str, str]:
     )
 
 
+def column_names(file: Path) -> list[str]:
+    """Return the columns of a part; reads its footer only.
+
+    Raises:
+        BadPart: when it is no Parquet file.
+    """
+    try:
+        return [str(name) for name in pq.read_schema(file).names]
+    except Exception as error:
+        raise BadPart("damaged", file, type(error).__name__) from error
+
+
 def frame_of(content: bytes, file: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Decode a part; of `columns`, those that it has.
 

@@ -213,6 +213,18 @@ class Store:
             long = long.iloc[order].reset_index(drop=True)
         return (frame if columns is None else frame[_present(frame, columns)]), long
 
+    def columns(self) -> list[str]:
+        """List the columns of all parts in the order of a loaded frame: swept ones last.
+
+        Raises:
+            ValueError: when a part is damaged, naming it.
+        """
+        names: dict[str, None] = {}
+        for name in self.stored():
+            names |= dict.fromkeys(files.column_names(self.parts / (name + ROWS)))
+        known = [name for name in COLUMNS if name in names]
+        return known + [name for name in names if name not in COLUMNS]
+
     def configurations(self, columns: list[str]) -> Iterator[pd.DataFrame]:
         """Yield the runs of one configuration after another, by seed, as soon as all are read.
 
