@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -373,8 +374,14 @@ def figure(value: Any) -> str:
 register(app)
 
 
+def say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning of the package as one line on stderr."""
+    err.print(f"[yellow]warning[/] {escape(' '.join(str(message).split()))}")
+
+
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit code 2."""
+    warnings.showwarning = say_warning
     usage: Any = typer.BadParameter.__mro__[1]
     try:
         raise SystemExit(app(standalone_mode=False) or 0)

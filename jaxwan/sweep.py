@@ -16,6 +16,7 @@ from jaxwan import engine, rows, work
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.memory import check_compiled, check_memory
+from jaxwan.parts import digest
 from jaxwan.store import Store
 from jaxwan.work import Chunk, Program
 
@@ -171,8 +172,12 @@ def run_in_memory(job: Job, report: Report | None = None) -> tuple[pd.DataFrame,
 
 
 def shard_of(chunks: list[Chunk], shard: tuple[int, int]) -> list[Chunk]:
-    """Return every n-th chunk from the i-th on, for the shard i of n."""
-    return chunks[shard[0] - 1 :: shard[1]]
+    """Return the chunks of the shard i of n, in order.
+
+    Which they are depends on their names as on the draw of a lot: neighbours cost alike.
+    """
+    lots = sorted(range(len(chunks)), key=[digest(c.name.encode()) for c in chunks].__getitem__)
+    return [chunks[place] for place in sorted(lots[shard[0] - 1 :: shard[1]])]
 
 
 def run_in_store(

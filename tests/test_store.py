@@ -3,6 +3,10 @@
 import errno
 import json
 import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -460,3 +464,29 @@ def test_other_versions_are_announced(tmp_path, manifest):
     (tmp_path / "manifest.json").write_text(json.dumps(stored))
     with pytest.warns(UserWarning, match=r"0\.0\.1.*last bits"):
         Store.open(tmp_path, manifest)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_twenty_kills_at_random_moments_leave_what_an_uninterrupted_run_does(tmp_path, pieces):
+    """The killed ones are children of a small process; `kill_sweep.py` does it to the command."""
+    frame, curves = rows_and_curves(seeds=40, challenges=("unreliable",), points=3)
+    parts = [frame.iloc[start::80] for start in range(80)]
+    chunks = {f"c{n:02d}": (rows, curves[curves["run_id"].isin(rows["run_id"])])
+              for n, rows in enumerate(parts)}  # fmt: skip
+    manifest = {"sweep": SWEEP, "chunks": [{"name": name} for name in chunks]}
+    (tmp_path / "frames").write_bytes(pickle.dumps((manifest, chunks)))
+    script = Path(__file__).parent / "helpers" / "killed_writer.py"
+    words = [tmp_path / "frames", tmp_path / "out", 20, 7]
+    told = subprocess.run(
+        [sys.executable, script, *map(str, words)], capture_output=True, text=True, check=True
+    )
+    assert told.stderr == ""  # nothing was damaged
+    found = json.loads(told.stdout)
+    assert found["end"] == 0
+    assert sum(kill["killed"] for kill in found["met"]) == 20
+    assert len({kill["done"] for kill in found["met"]}) >= 5  # they met different stages
+    whole = write(Store.open(tmp_path / "whole", manifest), chunks, chunks)
+    whole.finish()
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    for name in files(tmp_path / "whole"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
