@@ -65,7 +65,8 @@ def verify_command(
         for found in findings:
             say(f"[yellow]{found.kind}[/] {escape(found.place)}: {escape(found.problem)}")
             say(f"  {escape(found.remedy if not aside else 'set aside; run the sweep again')}")
-        verdict = "[green]all are whole[/]" if not findings else f"{len(findings)} findings"
+        count = f"{len(findings)} finding" + "s" * (len(findings) > 1)
+        verdict = count if findings else "[green]all are whole[/]"
         say(f"{chunks:,} chunks read: {verdict}")
     raise typer.Exit(1 if findings else 0)
 
