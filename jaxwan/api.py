@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from jaxwan.executors.cluster import OnRay
+from jaxwan.executors.lessons import Tally
 from jaxwan.executors.local import Local
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.fanout import leaves
@@ -118,37 +119,91 @@ def run(
     sweep: Sweep | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    shard: tuple[int, int] | None = None,
     ray: str | None = None,
     learn_once: bool = True,
 ) -> Results:
     """Run a sweep, given as a Sweep or a file; with `out`, in a folder that can be resumed.
 
-    `ray` is the address of a Ray cluster, or "local" to start one here; rows do not depend on it.
-    Runs that learn the same share one learner unless `learn_once` is false: the rows are the same
-    and `tally` of the results counts what that saved.
+    With `shard=(i, n)` only the i-th of n parts of the sweep is run, into `out`: a folder of its
+    own, to be put together by `jaxwan merge`, or one that all shards share. `ray` is the address of
+    a Ray cluster, or "local" to start one here; rows do not depend on it. Runs that learn the same
+    share one learner unless `learn_once` is false: the rows are the same, and `tally` of the
+    results counts what that saved.
 
     Raises:
         InputError: for a bad sweep, or a folder that holds another one; nothing is written.
     """
+    if out is not None:
+        stored = run_stored(sweep, out, progress, shard, ray, learn_once)
+        results = Results.load(stored.store.path)
+        results.tally = stored.tally
+        return results
+    if shard is not None:
+        raise InputError("a shard needs a folder to keep its part in; give out=", "shard")
+    own, job, warnings = _planned(sweep)
+    executor = _executor(job, ray, learn_once)
+    with _progress(own.name, progress) as report:
+        frame, curves = run_in_memory(job, report, executor)
+    return Results(frame, curves, own.question, warnings, executor.tally)
+
+
+class Stored(NamedTuple):
+    """The folder of a sweep, and how many of the runs done now wanted a learner and had one."""
+
+    store: Store
+    tally: Tally
+
+
+def run_stored(
+    sweep: Sweep | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    progress: bool = False,
+    shard: tuple[int, int] | None = None,
+    ray: str | None = None,
+    learn_once: bool = True,
+) -> Stored:
+    """Run a sweep, or a shard of it, in a folder and return its store; no result is loaded.
+
+    Raises:
+        InputError: for a bad sweep or shard, or a folder that holds another sweep.
+    """
+    part = check_shard((1, 1) if shard is None else shard)
+    own, job, warnings = _planned(sweep)
+    executor = _executor(job, ray, learn_once)
+    with _progress(own.name, progress) as report:
+        try:
+            store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
+            run_in_store(job, store, report, executor, part)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    return Stored(store, executor.tally)
+
+
+def _planned(sweep: Sweep | str | os.PathLike[str]) -> tuple[Sweep, Job, list[str]]:
+    """Resolve a sweep and lay it out."""
     own = sweep if isinstance(sweep, Sweep) else Sweep.from_toml(Path(sweep))
     try:
         experiments, warnings = own.resolve()
     except InputError as error:
         raise (error if own.base is None else InputError(f"{own.name}.toml: {error}")) from None
-    job = plan_job(experiments, own.seeds)
-    executor = _executor(job, ray, learn_once)
-    with _progress(own.name, progress) as report:
-        if out is None:
-            frame, curves = run_in_memory(job, report, executor)
-            return Results(frame, curves, own.question, warnings, executor.tally)
-        try:
-            store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
-            run_in_store(job, store, report, executor)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    results = Results.load(out)
-    results.tally = executor.tally
-    return results
+    return own, plan_job(experiments, own.seeds), warnings
+
+
+def check_shard(shard: Any) -> tuple[int, int]:
+    """Return a shard `(i, n)`, given as such or as "i/n".
+
+    Raises:
+        InputError: for anything but 1 <= i <= n.
+    """
+    try:
+        own, of = shard.split("/") if isinstance(shard, str) else shard
+        found = int(own), int(of)
+    except (TypeError, ValueError):
+        raise InputError(f"expected i/n, such as 1/4, got {shard!r}", "shard") from None
+    if not 1 <= found[0] <= found[1]:
+        raise InputError(f"expected i/n with i from 1 to n, got {found[0]}/{found[1]}", "shard")
+    return found
 
 
 def _executor(job: Job, ray: str | None, learn_once: bool) -> Executor:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.text import Text
 from jaxwan import __version__
 from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.cache import keep_programs
-from jaxwan.commands import register
+from jaxwan.commands import register, tell_shard
 from jaxwan.experiment.errors import InputError
 from jaxwan.members import member_of
 
@@ -316,6 +317,9 @@ def sweep(
         typer.Option(metavar="METRIC: WIDTH", help='Add seeds until as sure: "time_s: 5%".'),
     ] = None,
     most: Annotated[int, typer.Option(help="With --until, seeds of one configuration.")] = 1024,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Run the I-th of N parts only.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep file; what is already in the results folder is not run again."""
@@ -328,28 +332,37 @@ def sweep(
     target = folder or Path("results") / plan.name
     from jaxwan import api
 
+    part = None if shard is None else api.check_shard(shard)
     keep_programs()
     with interruptible(RESUME.format(target)):
         how: dict[str, Any] = {"ray": ray, "learn_once": learn_once}
-        if until is None:
-            results = api.run(plan, out=target, progress=err.is_terminal, **how)
-        else:
+        if until is not None:
             from jaxwan.adaptive import run_until
 
             results = run_until(plan, until, target, most, progress=err.is_terminal, **how)
-    report(results, target, as_json)
+            report(results, target, as_json)
+            return
+        store, tally = api.run_stored(plan, target, err.is_terminal, part, **how)
+    if part is not None and store.missing():
+        tell_shard(target, part, as_json)
+        return
+    report_folder(target, as_json, tally)
 
 
-def loaded(folder: Path) -> Any:
-    """Read a results folder.
+def report_folder(folder: Path, as_json: bool, tally: tuple[int, int] | None = None) -> None:
+    """Print the summary of a results folder, read part by part, and draw its picture.
 
     Raises:
         InputError: where there is none, or a damaged one.
     """
     from jaxwan.results import Results
+    from jaxwan.rounds import round_folders
+    from jaxwan.streamed import StoredResults
 
     try:
-        return Results.load(folder)
+        rounds = round_folders(folder)
+        results = Results.load(folder) if rounds else StoredResults(folder, tally)
+        report(results, folder, as_json)
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -360,14 +373,20 @@ def report_command(
     as_json: AsJson = False,
 ) -> None:
     """Print the summary of a results folder again and draw its picture; runs nothing."""
-    report(loaded(folder), folder, as_json)
+    report_folder(folder, as_json)
 
 
 register(app)
 
 
+def say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning of the package as one line on stderr."""
+    err.print(f"[yellow]warning[/] {escape(' '.join(str(message).split()))}")
+
+
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit code 2."""
+    warnings.showwarning = say_warning
     usage: Any = typer.BadParameter.__mro__[1]
     try:
         raise SystemExit(app(standalone_mode=False) or 0)

@@ -181,7 +181,7 @@ def typed(frame: pd.DataFrame, columns: dict[str, Column] = COLUMNS) -> pd.DataF
     known = [name for name in columns if name in frame.columns]
     rest = [name for name in frame.columns if name not in columns]
     cast = {name: _cast(frame[name], columns[name].dtype) for name in known}
-    cast |= {name: _plain(frame[name]) for name in rest}
+    cast |= {name: uniform(frame[name]) for name in rest}
     return pd.DataFrame(cast, index=frame.index)
 
 
@@ -196,7 +196,7 @@ def _cast(values: pd.Series, dtype: Any) -> pd.Series:
         raise ValueError(f"column {values.name!r} is not {dtype}: {error}") from None
 
 
-def _plain(values: pd.Series) -> pd.Series:
+def uniform(values: pd.Series) -> pd.Series:
     """Give a column of mixed settings one storable type: numbers stay numbers, else text."""
     if values.dtype != object:
         return values

@@ -11,11 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, bench_command, best_command, trace_command, variance_command
+from jaxwan import answers, bench_command, best_command, folders, trace_command, variance_command
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxwan.store import Store
 
 out = Console()
@@ -31,6 +33,7 @@ def register(app: typer.Typer) -> None:
     answers.register(app)
     bench_command.register(app)
     best_command.register(app)
+    folders.register(app)
     trace_command.register(app)
     variance_command.register(app)
     published.register(app)
@@ -57,10 +60,9 @@ def compare_command(
     """Say what one setting changes, run by run on the same seeds."""
     from jaxwan.analysis.compare import compare, render_comparison
     from jaxwan.columns import records
-    from jaxwan.results import Results
 
     try:
-        table = compare(Results.load(folder).frame, by, metric, confidence, baseline)
+        table = compare(compared(folder, by, metric), by, metric, confidence, baseline)
     except ValueError as error:
         raise InputError(str(error)) from None
     picture = None
@@ -75,6 +77,30 @@ def compare_command(
     out.print(render_comparison(table))
     if picture:
         out.print(f"\npicture  {picture}", soft_wrap=True, highlight=False)
+
+
+def compared(folder: Path, by: str, metric: str) -> pd.DataFrame:
+    """Read the runs of a folder, only the columns that comparing a metric takes.
+
+    Where there is no such setting or metric, the first part will do to say so.
+
+    Raises:
+        ValueError: where there is no store, or a damaged part.
+    """
+    from jaxwan.columns import IDENTITY, swept_columns
+    from jaxwan.store import Store
+
+    store = Store(folder)
+    first = next((store.rows(name) for name in store.stored()[:1]), None)
+    if first is None:
+        return store.load()[0]
+    swept = swept_columns(first.head(0).reindex(columns=store.columns()))
+    if metric not in first.select_dtypes(["number", "bool", "boolean"]) and metric not in swept:
+        return first
+    if by not in (*IDENTITY, *swept):
+        return first
+    wanted = ["config_id", "seed", *IDENTITY, *swept, "status", "reached", "time_s", metric]
+    return store.load(wanted, curves=False)[0]
 
 
 def status_of(folder: Path) -> dict[str, Any]:
@@ -120,6 +146,19 @@ def _times(store: Store) -> dict[str, Any]:
         "since_last_write_s": max((datetime.now(UTC) - moment).total_seconds(), 0.0),
         "writing_s": parts[-1] - parts[0] if parts else 0.0,
     }
+
+
+def tell_shard(folder: Path, shard: tuple[int, int], as_json: bool) -> None:
+    """Say that a shard is done, and what makes the whole of all."""
+    facts = status_of(folder) | {"shard": "{}/{}".format(*shard), "results": folder}
+    if as_json:
+        print_json(facts)
+        return
+    out.print(
+        f"shard {facts['shard']} is done: {facts['runs_done']:,} of {facts['runs_total']:,} runs "
+        f"are in {folder}\nwhen all shards are: jaxwan merge OUT FOLDER… (nothing to merge where "
+        "they share one folder)", soft_wrap=True, highlight=False,
+    )  # fmt: skip
 
 
 def status_command(folder: Folder, as_json: AsJson = False) -> None:

@@ -56,8 +56,13 @@ class Results:
         self.tally = tally  # runs that wanted a loss curve, and those that were trained for one
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> Results:
+    def load(
+        cls, directory: str | os.PathLike[str], columns: Sequence[str] | None = None
+    ) -> Results:
         """Read a store; a sweep that is not complete says so in `warnings`.
+
+        With `columns` only those of the frame are read, and no curves: a million runs of a few
+        columns take some hundred megabytes, of all columns some gigabytes.
 
         Raises:
             ValueError: when the folder holds no store or a damaged part.
@@ -68,12 +73,9 @@ class Results:
             told = dict.fromkeys(note for each in rounds for note in each.warnings)
             return cls(*both, rounds[0].question, list(told))
         store = Store(directory)
-        frame, curves = store.load()
-        notes = list(store.manifest.get("warnings", ()))
-        planned, done = len(store.chunks), len(store.done())
-        if done < planned:
-            notes.append(f"{store.path} holds {done} of {planned} chunks: the sweep is unfinished")
-        return cls(frame, curves, store.manifest.get("question", ""), notes)
+        wanted = None if columns is None else list(columns)
+        frame, curves = store.load(wanted, curves=wanted is None)
+        return cls(frame, curves, store.manifest.get("question", ""), notes_of(store))
 
     @property
     def swept(self) -> list[str]:
@@ -95,17 +97,14 @@ class Results:
         Raises:
             ValueError: when a metric is no numeric column of the frame.
         """
-        names = self._known(DEFAULT_METRICS if metrics is None else metrics, metrics is not None)
+        names = known_metrics(self.frame, metrics)
         identity = identity_columns(self.frame)
         timed = "time_to_target_s" in names and len(self.frame)
         censored = censored_summary(self.frame, confidence) if timed else {}
-        rows = []
-        for config_id, runs in self.frame.groupby("config_id", sort=False):
-            row: dict[str, Any] = {name: runs[name].iloc[0] for name in identity}
-            row = {"config_id": config_id, **row, "n": len(runs)}
-            for name in names:
-                row |= _reduce(runs, name, confidence)
-            rows.append(row | censored.get(str(config_id), {}))
+        rows = [
+            summary_row(runs, identity, names, confidence) | censored.get(str(config_id), {})
+            for config_id, runs in self.frame.groupby("config_id", sort=False)
+        ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["config_id", *identity, "n"])
 
     def success_reasons(self) -> pd.DataFrame:
@@ -183,15 +182,41 @@ class Results:
         question = f": {self.question}" if self.question else ""
         return f"Results({len(self.frame)} runs of {configs} configurations{points}{question})"
 
-    def _known(self, metrics: Sequence[str], strict: bool) -> list[str]:
-        numeric = set(self.frame.select_dtypes(["number", "bool", "boolean"]).columns)
-        strange = [name for name in metrics if name not in numeric]
-        if strange and strict:
-            known = ", ".join(name for name in self.frame if name in numeric)
-            raise ValueError(
-                f"no numeric column {strange[0]!r} in the results (there are: {known})"
-            )
-        return [name for name in metrics if name in numeric]
+
+def notes_of(store: Store) -> list[str]:
+    """Return the warnings of a store, and that it is unfinished where it is."""
+    notes = list(store.manifest.get("warnings", ()))
+    planned, missing = len(store.chunks), len(store.missing())
+    if missing:
+        held = planned - missing
+        notes.append(f"{store.path} holds {held} of {planned} chunks: the sweep is unfinished")
+    return notes
+
+
+def known_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    """Return the metrics to reduce: those asked for, or the usual ones that there are.
+
+    Raises:
+        ValueError: when one that was asked for is no numeric column of the frame.
+    """
+    wanted = DEFAULT_METRICS if metrics is None else metrics
+    numeric = set(frame.select_dtypes(["number", "bool", "boolean"]).columns)
+    strange = [name for name in wanted if name not in numeric]
+    if strange and metrics is not None:
+        known = ", ".join(name for name in frame if name in numeric)
+        raise ValueError(f"no numeric column {strange[0]!r} in the results (there are: {known})")
+    return [name for name in wanted if name in numeric]
+
+
+def summary_row(
+    runs: pd.DataFrame, identity: list[str], metrics: list[str], confidence: float
+) -> dict[str, Any]:
+    """Reduce the runs of one configuration to one row of a summary."""
+    own = {name: runs[name].iloc[0] if name in runs else np.nan for name in identity}
+    row = {"config_id": runs["config_id"].iloc[0], **own, "n": len(runs)}
+    for name in metrics:
+        row |= _reduce(runs, name, confidence)
+    return row
 
 
 def _reduce(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:

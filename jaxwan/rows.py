@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +19,9 @@ from jaxwan.experiment.lower import (
     own_steps,
     run_id,
 )
-from jaxwan.experiment.messages import Sizes, sizes
+from jaxwan.experiment.messages import sizes
 from jaxwan.experiment.prices import CPU, GIGABYTE, NETWORK_J_PER_BYTE, PROVIDERS, device, hourly
-from jaxwan.experiment.resolved import Resolved, Worker
+from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.rounds import fragments
 from jaxwan.world.spells import FAILURES
 from jaxwan.world.state import NO_WORKERS, OUTAGE_BOUND
@@ -33,20 +31,106 @@ STATUS = {NO_WORKERS: "no_workers", OUTAGE_BOUND: "outage_bound"}
 
 
 class Facts(NamedTuple):
-    """What the rows of one configuration share."""
+    """What the rows of one configuration share; `numbers` by name, `fleet` by name and worker."""
 
     position: int
     resolved: Resolved
     config_id: str
-    sizes: Sizes
-    memory_bytes: float
-    fits: bool
+    names: dict[str, str | None]
+    numbers: dict[str, Any]
+    fleet: dict[str, np.ndarray]
+
+
+def _cycles_s(resolved: Resolved) -> list[float]:
+    """Return the computing of one usual cycle of every worker."""
+    scenario, steps, packing_s = resolved.scenario, local_steps(resolved), compress_s(resolved)
+    slow = [scenario.cpu_slowdown if w.device == CPU else 1.0 for w in resolved.workers]
+    return [
+        scenario.step_s * steps * factor / worker.speed + packing_s
+        for factor, worker in zip(slow, resolved.workers, strict=True)
+    ]
+
+
+def _fleet(resolved: Resolved) -> dict[str, np.ndarray]:
+    """Return the figures of every worker, `[worker]` each."""
+    workers = resolved.workers
+    last = {worker.region: place for place, worker in enumerate(workers)}
+    figures: dict[str, list[Any]] = {
+        "steps": own_steps(resolved),
+        "busy_w": [device(worker.device).busy_w for worker in workers],
+        "idle_w": [device(worker.device).idle_w for worker in workers],
+        "usd_per_h": [hourly(worker.device, resolved.pricing) for worker in workers],
+        "usd_per_gb": [PROVIDERS[worker.provider].usd_per_gb for worker in workers],
+        "cycle_s": _cycles_s(resolved),
+        "here": [1e-9] * len(workers),
+        "speaks": [place in last.values() for place in range(len(workers))],  # for its region
+    }
+    return {name: np.array(values, np.float64) for name, values in figures.items()}
+
+
+def _numbers(resolved: Resolved) -> dict[str, Any]:
+    message, limits = sizes(resolved), resolved.criteria
+    return {
+        "batch": float(resolved.scenario.batch),
+        "usual_steps": float(np.mean(own_steps(resolved))),
+        "barrier": is_barrier(resolved),
+        "ticks": budget(resolved).ticks,
+        "workers": len(resolved.workers),
+        "update_bytes": message.update_bytes,
+        "dense_bytes": message.dense_bytes,
+        "fetch_bytes": message.fetch_bytes,
+        "peers": bool(resolved.peers),
+        "fragments": fragments(resolved),
+        "attackers": sum(w.attacker for w in resolved.workers) if resolved.attack else 0,
+        "onset_s": resolved.failures.onset_s,
+        "target_loss": resolved.target_loss or -np.inf,
+        "min_steps": limits.min_steps,
+        "max_rejection": limits.max_rejection,
+        "min_throughput_ratio": limits.min_throughput_ratio,
+        "memory_bytes": float(memory_bytes(resolved)),
+        "fits": fits(resolved),
+    }
 
 
 def facts_of(index: int, resolved: Resolved) -> Facts:
     """Work out what the rows of a configuration share."""
-    own = config_id(resolved), sizes(resolved), memory_bytes(resolved), fits(resolved)
-    return Facts(index, resolved, *own)
+    names = {
+        "scenario": resolved.scenario.name,
+        "challenge": resolved.challenge,
+        "network": resolved.network,
+        "strategy": resolved.strategy.kind,
+        "compressor": resolved.compressor.kind,
+        "aggregator": resolved.aggregator.kind,
+        "attack": resolved.attack.kind if resolved.attack else "none",
+    }
+    shared = _numbers(resolved), _fleet(resolved)
+    return Facts(index, resolved, config_id(resolved), names, *shared)
+
+
+class Shared:
+    """The facts of a chunk's configurations, worked out once each and spread over its runs."""
+
+    def __init__(self, facts: list[Facts]) -> None:
+        places: dict[int, int] = {}
+        self.row = np.array([places.setdefault(id(own), len(places)) for own in facts], np.intp)
+        self.distinct = [facts[first] for first in np.unique(self.row, return_index=True)[1]]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return one number of every run `[run]`."""
+        return np.array([own.numbers[name] for own in self.distinct])[self.row]
+
+    def spread(self, values: list[Any]) -> np.ndarray:
+        """Return one value per configuration, whatever it is, as one per run."""
+        table = np.empty(len(values), object)
+        table[:] = values
+        return table[self.row]
+
+    def fleet(self, name: str, width: int) -> np.ndarray:
+        """Return one figure of every worker `[run, worker]`, 0 where there is none."""
+        table = np.zeros((len(self.distinct), width))
+        for place, own in enumerate(self.distinct):
+            table[place, : len(own.fleet[name])] = own.fleet[name]
+        return table[self.row]
 
 
 def _seconds(instant: Any) -> np.ndarray:
@@ -59,44 +143,39 @@ def _ratio(top: Any, bottom: Any, otherwise: float = np.nan) -> np.ndarray:
     return np.divide(top, bottom, out=out, where=bottom > 0)
 
 
-def _identity(facts: list[Facts], seeds: np.ndarray) -> dict[str, Any]:
-    named = {
-        "scenario": [f.resolved.scenario.name for f in facts],
-        "challenge": [f.resolved.challenge for f in facts],
-        "network": [f.resolved.network for f in facts],
-        "strategy": [f.resolved.strategy.kind for f in facts],
-        "compressor": [f.resolved.compressor.kind for f in facts],
-        "aggregator": [f.resolved.aggregator.kind for f in facts],
-        "attack": [f.resolved.attack.kind if f.resolved.attack else "none" for f in facts],
-    }
+def _run_ids(facts: list[Facts], seeds: np.ndarray) -> list[str]:
+    return [run_id(own.config_id, seed) for own, seed in zip(facts, seeds.tolist(), strict=True)]
+
+
+def _identity(facts: list[Facts], shared: Shared, seeds: np.ndarray) -> dict[str, Any]:
+    own = shared.distinct
+    named = {name: shared.spread([f.names[name] for f in own]) for name in IDENTITY}
     return {
-        "run_id": [run_id(f.config_id, int(s)) for f, s in zip(facts, seeds, strict=True)],
-        "config_id": [f.config_id for f in facts],
-        "config_index": [f.position for f in facts],
+        "run_id": _run_ids(facts, seeds),
+        "config_id": shared.spread([f.config_id for f in own]),
+        "config_index": np.array([f.position for f in own])[shared.row],
         "seed": seeds.astype(np.int64),
         **named,
     }
 
 
-def _swept(facts: list[Facts]) -> dict[str, Any]:
+def _swept(shared: Shared) -> dict[str, Any]:
     names: dict[str, None] = {}
-    for f in facts:
+    for f in shared.distinct:
         names |= dict.fromkeys(f.resolved.labels)
     hidden = {*IDENTITY, *(f"{name}.kind" for name in IDENTITY)}
     return {
-        name: [f.resolved.labels.get(name) for f in facts] for name in names if name not in hidden
+        name: shared.spread([f.resolved.labels.get(name) for f in shared.distinct]).tolist()
+        for name in names
+        if name not in hidden
     }
 
 
-def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
+def _throughput(shared: Shared, out: Output) -> dict[str, Any]:
     total, time_s = out.outcome.totals, _seconds(out.outcome.now)
-    batch = np.array([f.resolved.scenario.batch for f in facts], np.float64)
-    steps = np.zeros(total.contributions.shape)
-    for run, f in enumerate(facts):
-        steps[run, : len(f.resolved.workers)] = own_steps(f.resolved)
-    usual = np.array([np.mean(own_steps(f.resolved)) for f in facts])
-    barrier = np.array([is_barrier(f.resolved) for f in facts])
-    ticks = np.array([budget(f.resolved).ticks for f in facts])
+    batch, usual, ticks = shared["batch"], shared["usual_steps"], shared["ticks"]
+    steps = shared.fleet("steps", total.contributions.shape[1])
+    barrier = shared["barrier"]
     samples_per_s = _ratio(np.sum(total.contributions * steps, axis=1) * batch, time_s, 0.0)
     free = _ratio(out.free_accepted * batch * usual, _seconds(out.free_now))
     return {
@@ -112,24 +191,22 @@ def _throughput(facts: list[Facts], out: Output) -> dict[str, Any]:
     }
 
 
-def _network(facts: list[Facts], out: Output) -> dict[str, Any]:
+def _network(shared: Shared, out: Output) -> dict[str, Any]:
     total = out.outcome.totals
-    barrier = np.array([is_barrier(f.resolved) for f in facts])
-    cut_off = np.where(barrier, 0, total.rejected)  # a round's late ones never arrive
+    cut_off = np.where(shared["barrier"], 0, total.rejected)  # a round's late ones never arrive
     arrivals = np.asarray(total.accepted, np.int64) + cut_off
-    update = np.array([f.sizes.update_bytes for f in facts], np.int64)
-    dense = np.array([f.sizes.dense_bytes for f in facts], np.int64)
+    update, dense, fetch = (
+        shared[f"{name}_bytes"].astype(np.int64) for name in ("update", "dense", "fetch")
+    )
     online = np.sum(out.outcome.up_s, axis=1, dtype=np.float64)
     on_wire = _seconds(total.on_wire_up) + _seconds(total.on_wire_down)
     uploading = _seconds(total.latency)
     sent = np.round(_seconds(total.payloads) * update)
-    peers = np.array([bool(f.resolved.peers) for f in facts])
-    whole = update * np.array([fragments(f.resolved) for f in facts])
-    fetch = np.array([f.sizes.fetch_bytes for f in facts], np.int64)
+    whole = update * shared["fragments"]
     fetched = total.dense_fetches * dense + total.missed_updates * fetch
     return {
         "bytes_sent": sent,
-        "bytes_received": fetched + np.where(peers, sent, 0.0),
+        "bytes_received": fetched + np.where(shared["peers"], sent, 0.0),
         "goodput_bps": _ratio(sent * 8.0, uploading),
         "link_utilization": _ratio(on_wire, 2.0 * online, 0.0),
         "latency_mean_s": _ratio(uploading, arrivals),
@@ -153,32 +230,26 @@ def _contributions(out: Output) -> dict[str, Any]:
     }
 
 
-def _per_region(facts: list[Facts], out: Output) -> np.ndarray:
+def _per_region(shared: Shared, out: Output) -> np.ndarray:
     """Count regional outages once a region: all its workers share them."""
     own = out.outcome.failures[:, :, FAILURES.index("regional")]
-    counts = []
-    for f, row in zip(facts, own, strict=True):
-        workers = zip(f.resolved.workers, row, strict=False)
-        counts.append(sum({worker.region: int(count) for worker, count in workers}.values()))
-    return np.array(counts)
+    speaks = shared.fleet("speaks", own.shape[1])
+    return np.sum(np.where(speaks > 0, own, 0), axis=1)
 
 
-def _failures(facts: list[Facts], out: Output) -> dict[str, Any]:
+def _failures(shared: Shared, out: Output) -> dict[str, Any]:
     counts = np.sum(out.outcome.failures, axis=1)
     kinds = {f"failures_{name}": counts[:, i] for i, name in enumerate(FAILURES)}
-    attackers = np.array(
-        [sum(w.attacker for w in f.resolved.workers) if f.resolved.attack else 0 for f in facts]
-    )
-    onset_s = np.array([f.resolved.failures.onset_s for f in facts])
+    attackers, onset_s = shared["attackers"], shared["onset_s"]
     kinds["failures_byzantine"] = np.where(_seconds(out.outcome.now) >= onset_s, attackers, 0)
-    kinds["failures_regional"] = _per_region(facts, out)
+    kinds["failures_regional"] = _per_region(shared, out)
     apart = FAILURES.index("partition")  # one partition cuts many workers
     kinds["failures_partition"] = np.max(out.outcome.failures[:, :, apart], axis=1)
     return {"failures": sum(kinds.values()), **kinds}
 
 
-def _workers(facts: list[Facts], out: Output) -> dict[str, Any]:
-    count = np.array([len(f.resolved.workers) for f in facts])
+def _workers(shared: Shared, out: Output) -> dict[str, Any]:
+    count = shared["workers"]
     online = np.sum(out.outcome.up_s, axis=1, dtype=np.float64)
     time_s = _seconds(out.outcome.now)
     arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
@@ -191,15 +262,14 @@ def _workers(facts: list[Facts], out: Output) -> dict[str, Any]:
     }
 
 
-def _learning(facts: list[Facts], out: Output) -> dict[str, Any]:
+def _learning(shared: Shared, out: Output) -> dict[str, Any]:
     names = ("loss_initial", "loss_final", "loss_best", "loss_floor", "train_loss_final",
              "accuracy_final", "accuracy_best", "time_to_target_s")  # fmt: skip
     if out.curve is None:
         return dict.fromkeys(names, np.nan) | {"reached": False}
     loss = np.asarray(out.curve.loss, np.float64)
     accuracy = np.asarray(out.curve.accuracy, np.float64)
-    target = np.array([f.resolved.target_loss or -np.inf for f in facts], np.float64)
-    below = loss <= target[:, None]
+    below = loss <= shared["target_loss"][:, None]
     reached, first = below.any(axis=1), below.argmax(axis=1)
     when = np.take_along_axis(_seconds(out.curve_now), first[:, None], axis=1)[:, 0]
     finite = np.where(np.isfinite(loss), loss, np.inf)
@@ -223,91 +293,81 @@ def _diverged(columns: dict[str, Any]) -> np.ndarray:
     return final > DIVERGED * columns["loss_initial"]
 
 
-def _verdict(facts: list[Facts], columns: dict[str, Any], out: Output) -> dict[str, Any]:
+def _joined(flags: dict[str, np.ndarray], none: str) -> np.ndarray:
+    """Name the flags that stand, joined by commas, for every run."""
+    code = sum(np.asarray(flag, np.int64) << bit for bit, flag in enumerate(flags.values()))
+    table = [
+        ",".join(name for bit, name in enumerate(flags) if number >> bit & 1) or none
+        for number in range(1 << len(flags))
+    ]
+    return np.array(table, object)[code]
+
+
+def _verdict(shared: Shared, columns: dict[str, Any], out: Output) -> dict[str, Any]:
     status = np.asarray(out.outcome.status)
-    diverged = _diverged(columns) if out.curve is not None else np.zeros(len(facts), bool)
-    success, reasons, states = [], [], []
-    for i, f in enumerate(facts):
-        names = [name for bit, name in STATUS.items() if status[i] & bit]
-        names += ["diverged"] if diverged[i] else []
-        limits = f.resolved.criteria
-        checks = {
-            "min_steps": columns["steps"][i] >= limits.min_steps,
-            "max_rejection": columns["rejection_rate"][i] <= limits.max_rejection,
-            "min_throughput_ratio": columns["throughput_ratio"][i] >= limits.min_throughput_ratio,
-            "status": not names,
-        }
-        failed = [name for name, met in checks.items() if not met]
-        success.append(not failed)
-        reasons.append(",".join(failed))
-        states.append(",".join(names) or "ok")
-    return {"success": success, "failed_criteria": reasons, "status": states}
-
-
-def _per_worker(
-    facts: list[Facts], width: int, figure: Callable[[Resolved, Worker], float]
-) -> np.ndarray:
-    """Return one figure of every worker `[run, worker]`."""
-    table = np.zeros((len(facts), width))
-    for run, f in enumerate(facts):
-        own = [figure(f.resolved, worker) for worker in f.resolved.workers]
-        table[run, : len(own)] = own
-    return table
+    states = {name: (status & bit) != 0 for bit, name in STATUS.items()}
+    states["diverged"] = (
+        _diverged(columns) if out.curve is not None else np.zeros(len(status), bool)
+    )
+    failed = {
+        "min_steps": ~(np.asarray(columns["steps"]) >= shared["min_steps"]),
+        "max_rejection": ~(columns["rejection_rate"] <= shared["max_rejection"]),
+        "min_throughput_ratio": ~(columns["throughput_ratio"] >= shared["min_throughput_ratio"]),
+        "status": np.any(list(states.values()), axis=0),
+    }
+    return {
+        "success": ~np.any(list(failed.values()), axis=0),
+        "failed_criteria": _joined(failed, ""),
+        "status": _joined(states, "ok"),
+    }
 
 
 def _shares(weight: np.ndarray) -> np.ndarray:
     return _ratio(weight, weight.sum(axis=1, keepdims=True), 0.0)
 
 
-def _cycle_s(resolved: Resolved, worker: Worker) -> float:
-    """Return the computing of one usual cycle."""
-    slow = resolved.scenario.cpu_slowdown if worker.device == CPU else 1.0
-    return resolved.scenario.step_s * local_steps(resolved) * slow / worker.speed + compress_s(
-        resolved
-    )
-
-
-def _resources(facts: list[Facts], out: Output, columns: dict[str, Any]) -> dict[str, Any]:
+def _resources(shared: Shared, out: Output, columns: dict[str, Any]) -> dict[str, Any]:
     """Return energy, cost and memory by the figures of each worker's device and provider.
 
     The time spent computing is shared among workers by arrivals and usual cycles, the bytes moved
     by arrivals; both directions are charged as egress.
     """
     up_s = np.asarray(out.outcome.up_s, np.float64)
-    figure = partial(_per_worker, facts, up_s.shape[1])
+    names = ("busy_w", "idle_w", "usd_per_h", "usd_per_gb", "cycle_s", "here")
+    watts, rest, price, egress, cycle_s, here = (
+        shared.fleet(name, up_s.shape[1]) for name in names
+    )
     arrivals = np.asarray(out.outcome.totals.arrivals, np.float64)
-    watts = figure(lambda _, worker: device(worker.device).busy_w)
-    rest = figure(lambda _, worker: device(worker.device).idle_w)
-    price = figure(lambda own, worker: hourly(worker.device, own.pricing))
-    egress = figure(lambda _, worker: PROVIDERS[worker.provider].usd_per_gb)
-    busy_s = _seconds(out.outcome.totals.busy)[:, None] * _shares(arrivals * figure(_cycle_s))
+    busy_s = _seconds(out.outcome.totals.busy)[:, None] * _shares(arrivals * cycle_s)
     idle_s = np.maximum(up_s - busy_s, 0.0)
-    peers = np.array([bool(f.resolved.peers) for f in facts])  # one's bytes sent another's received
-    moved = columns["bytes_received"] + np.where(peers, 0.0, columns["bytes_sent"])
-    own_bytes = moved[:, None] * _shares(arrivals + figure(lambda *_: 1e-9))
+    # one peer's bytes sent are another's received
+    moved = columns["bytes_received"] + np.where(shared["peers"], 0.0, columns["bytes_sent"])
+    own_bytes = moved[:, None] * _shares(arrivals + here)
     machines = np.sum(busy_s * watts + idle_s * rest, axis=1)
     hours = np.sum(up_s * price, axis=1) / 3600.0
     return {
         "energy_j": machines + moved * NETWORK_J_PER_BYTE,
         "cost_usd": hours + np.sum(own_bytes * egress, axis=1) / GIGABYTE,
-        "memory_peak_bytes": np.array([f.memory_bytes for f in facts], np.float64),
-        "memory_fits": pd.array([f.fits for f in facts], dtype="boolean"),
+        "memory_peak_bytes": shared["memory_bytes"],
+        "memory_fits": pd.array(shared["fits"], dtype="boolean"),
     }
 
 
 def rows(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame:
     """Return one row per run, every column of `COLUMNS`; `out` in NumPy `[run, ...]`."""
+    shared = Shared(facts)
     columns: dict[str, Any] = {
-        **_throughput(facts, out),
-        **_network(facts, out),
+        **_throughput(shared, out),
+        **_network(shared, out),
         **_contributions(out),
-        **_failures(facts, out),
-        **_workers(facts, out),
-        **_learning(facts, out),
+        **_failures(shared, out),
+        **_workers(shared, out),
+        **_learning(shared, out),
     }
-    columns |= _resources(facts, out, columns)
-    verdict = _verdict(facts, columns, out)
-    return typed(pd.DataFrame({**_identity(facts, seeds), **columns, **verdict, **_swept(facts)}))
+    columns |= _resources(shared, out, columns)
+    verdict = _verdict(shared, columns, out)
+    identity = _identity(facts, shared, seeds)
+    return typed(pd.DataFrame({**identity, **columns, **verdict, **_swept(shared)}))
 
 
 def curves(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame | None:
@@ -315,7 +375,7 @@ def curves(facts: list[Facts], seeds: np.ndarray, out: Output) -> pd.DataFrame |
     if out.curve is None:
         return None
     points = np.asarray(out.curve_version).shape[1]
-    ids = [run_id(f.config_id, int(s)) for f, s in zip(facts, seeds, strict=True)]
+    ids = _run_ids(facts, seeds)
     return pd.DataFrame(
         {
             "run_id": np.repeat(ids, points),

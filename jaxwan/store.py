@@ -1,18 +1,19 @@
 """The store: a folder that a kill at any moment leaves readable and resumable.
 
-`manifest.json` names the sweep and its chunks; `parts/NAME.curves.parquet` and then
-`parts/NAME.parquet` are renamed into place, so a chunk is done when both are there.
+`manifest.json` names the sweep and its chunks; a chunk's files in `parts/` are renamed into place,
+its stamp with their checksums last, so a chunk is done when its stamp is there. Several processes
+may fill one folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any
 
 import pandas as pd
 
+from jaxwan import parts as files
 from jaxwan.columns import COLUMNS, CURVE_COLUMNS, Column, typed
+from jaxwan.parts import CURVES, ROWS, STAMP, TEMP, BadPart, Stamp, write_errors
 
 MANIFEST = "manifest.json"
-_ROWS, _CURVES, _TEMP = ".parquet", ".curves.parquet", ".tmp"
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+ASIDE = "set_aside"  # damaged and foreign parts, kept for a look
 
 
 def sweep_hash(sweep: Mapping[str, Any]) -> str:
@@ -62,13 +64,12 @@ class Store:
             store._check_same_sweep(fresh)
         else:
             _check_unclaimed(folder)
-            with _write_errors(folder, "the manifest"):
+            with write_errors(folder, "the manifest"):
                 folder.mkdir(parents=True, exist_ok=True)
                 _write_manifest(folder, {**fresh, "finished": False})
             store = cls(folder)
-        with _write_errors(folder, "the parts folder"):
+        with write_errors(folder, "the parts folder"):
             store.parts.mkdir(exist_ok=True)
-            store._sweep_up()
         return store
 
     @property
@@ -84,51 +85,203 @@ class Store:
 
     @property
     def finished(self) -> bool:
-        """Tell whether `finish` was called."""
-        return bool(self.manifest.get("finished"))
+        """Tell whether `finish` was called and no chunk was set aside since."""
+        return bool(self.manifest.get("finished")) and not self.missing()
+
+    @property
+    def sweep(self) -> str:
+        """Return the hash of the sweep."""
+        return str(self.manifest.get("sweep_hash", ""))
 
     def done(self) -> set[str]:
-        """Name the chunks whose rows and curves are both in place."""
-        names = {part.name for part in self.parts.glob("*" + _ROWS)}
-        rows = {name.removesuffix(_ROWS) for name in names if not name.endswith(_CURVES)}
-        return {name for name in rows if name + _CURVES in names}
+        """Name the chunks whose stamp is in place; looks at names only."""
+        return {part.name.removesuffix(STAMP) for part in self.parts.glob("*" + STAMP)}
+
+    def stored(self) -> list[str]:
+        """List the chunks that are there, in order."""
+        done = self.done()
+        return [name for name in self.chunks if name in done]
 
     def write(self, name: str, rows: pd.DataFrame, curves: pd.DataFrame | None = None) -> None:
-        """Store one chunk: the curves first, the rows last.
+        """Store one chunk: its rows, its curves where there are any, and its stamp.
 
         Raises:
             ValueError: when the name or a column cannot be stored.
             OSError: when the disk refuses; earlier chunks stay readable.
         """
-        if not _SAFE_NAME.fullmatch(name):
+        if not files.SAFE_NAME.fullmatch(name):
             raise ValueError(f"chunk name {name!r} needs letters, digits, '_' and '-' only")
-        empty = pd.DataFrame({column: [] for column in CURVE_COLUMNS})
-        curve_bytes = _parquet(empty if curves is None else curves, CURVE_COLUMNS)
-        row_bytes = _parquet(rows, COLUMNS)
-        with _write_errors(self.path, f"chunk {name}"):
-            _replace(self.parts / (name + _CURVES), curve_bytes)
-            _replace(self.parts / (name + _ROWS), row_bytes)
+        content = {name + ROWS: files.parquet(rows, COLUMNS, self.sweep, name)}
+        if curves is not None:
+            encoded = files.parquet(curves, CURVE_COLUMNS, self.sweep, name)
+            content = {name + CURVES: encoded, **content}
+        self.put(name, len(rows), content)
 
-    def load(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def put(self, name: str, runs: int, content: dict[str, bytes]) -> None:
+        """Store the encoded files of one chunk.
+
+        Raises:
+            OSError: when the disk refuses; earlier chunks stay readable.
+        """
+        with write_errors(self.path, f"chunk {name}"):
+            files.write_chunk(self.parts, self.sweep, name, runs, content)
+
+    @contextmanager
+    def writer(self) -> Iterator[Callable[..., None]]:
+        """Lend a `write` that returns at once: parts are encoded and written by a thread.
+
+        At most two chunks wait, so memory stays flat; an error is raised by a later call or at the
+        end.
+        """
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1) as pool:
+
+            def write(*part: Any) -> None:
+                waiting.append(pool.submit(self.write, *part))
+                while len(waiting) > 2 or (waiting and waiting[0].done()):
+                    waiting.popleft().result()
+
+            yield write
+            while waiting:
+                waiting.popleft().result()
+
+    def missing(self) -> list[str]:
+        """Name the planned chunks that are not stored."""
+        done = self.done()
+        return [name for name in self.chunks if name not in done]
+
+    def stamp(self, name: str) -> Stamp:
+        """Read the stamp of a chunk.
+
+        Raises:
+            BadPart: when it is missing, damaged or another sweep's.
+        """
+        stamp = files.read_stamp(self.parts, name)
+        if stamp.sweep != self.sweep:
+            raise BadPart("foreign", self.parts / (name + STAMP), f"of sweep {stamp.sweep}")
+        return stamp
+
+    def content(self, name: str) -> tuple[Stamp, dict[str, bytes]]:
+        """Read the files of one chunk and hold them against their checksums.
+
+        Raises:
+            BadPart: naming the file that is not what the stamp says.
+        """
+        stamp = self.stamp(name)
+        return stamp, {own: files.read_file(self.parts, stamp, own) for own in stamp.files}
+
+    def rows(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read the rows of one chunk; of `columns`, those that it has.
+
+        Raises:
+            BadPart: when the part is damaged or foreign.
+        """
+        return self._frame(self.stamp(name), name + ROWS, columns)
+
+    def curves(self, name: str) -> pd.DataFrame | None:
+        """Read the curves of one chunk, or None where nothing was learned.
+
+        Raises:
+            BadPart: when the part is damaged or foreign.
+        """
+        stamp = self.stamp(name)
+        return self._frame(stamp, name + CURVES, None) if name + CURVES in stamp.files else None
+
+    def load(
+        self, columns: list[str] | None = None, curves: bool = True
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Read the rows by configuration and seed, and the curves in the order of their runs.
 
-        The order depends on what is stored, never on when or in how many goes it was written.
+        The order depends on what is stored, never on when or in how many goes it was written. Of
+        `columns`, those that are there; without `curves` there are none.
+
+        Raises:
+            ValueError: when a part is damaged or foreign, naming it.
+        """
+        names = self.stored()
+        keys = ["config_index", "seed", *(["run_id"] if curves else [])]
+        wanted = None if columns is None else [*columns, *keys]
+        frame = _join([self.rows(name, wanted) for name in names], COLUMNS)
+        by = [key for key in keys[:2] if key in frame.columns]
+        if by:
+            frame = frame.sort_values(by, kind="stable", ignore_index=True)
+        found = [self.curves(name) for name in names] if curves else []
+        long = _join([part for part in found if part is not None], CURVE_COLUMNS)
+        if len(long) and "run_id" in frame.columns:
+            place = pd.Series(frame.index, index=frame["run_id"]).groupby(level=0).first()
+            order = long["run_id"].map(place).argsort(kind="stable")
+            long = long.iloc[order].reset_index(drop=True)
+        return (frame if columns is None else frame[_present(frame, columns)]), long
+
+    def columns(self) -> list[str]:
+        """List the columns of all parts in the order of a loaded frame: swept ones last.
 
         Raises:
             ValueError: when a part is damaged, naming it.
         """
-        done = self.done()
-        names = [name for name in self.chunks if name in done]
-        frame = _join([self._read(name + _ROWS) for name in names], COLUMNS)
-        keys = [key for key in ("config_index", "seed") if key in frame.columns]
-        if keys:
-            frame = frame.sort_values(keys, kind="stable", ignore_index=True)
-        curves = _join([self._read(name + _CURVES) for name in names], CURVE_COLUMNS)
-        if len(curves) and "run_id" in frame.columns:
-            place = pd.Series(frame.index, index=frame["run_id"]).groupby(level=0).first()
-            order = curves["run_id"].map(place).argsort(kind="stable")
-            curves = curves.iloc[order].reset_index(drop=True)
-        return frame, curves
+        names: dict[str, None] = {}
+        for name in self.stored():
+            names |= dict.fromkeys(files.column_names(self.parts / (name + ROWS)))
+        known = [name for name in COLUMNS if name in names]
+        return known + [name for name in names if name not in COLUMNS]
+
+    def configurations(self, columns: list[str]) -> Iterator[pd.DataFrame]:
+        """Yield the runs of one configuration after another, by seed, as soon as all are read.
+
+        Only `columns`, those that are there; a few parts are in memory at a time.
+
+        Raises:
+            ValueError: when a part is damaged or foreign, naming it.
+        """
+        sweep = self.manifest.get("sweep", {})
+        seeds = sweep.get("seeds", ()) if isinstance(sweep, dict) else ()
+        whole = len(seeds) if isinstance(seeds, list) else 0
+        open_: dict[str, list[pd.DataFrame]] = {}
+        for name in self.stored():
+            part = self.rows(name, [*columns, "config_id", "config_index", "seed"])
+            for config, runs in part.groupby("config_id", sort=False):
+                held = open_.setdefault(str(config), [])
+                held.append(runs)
+                if whole and sum(map(len, held)) >= whole:
+                    yield _by_seed(open_.pop(str(config)))
+        yield from map(_by_seed, open_.values())
+
+    def set_aside(self, name: str) -> None:
+        """Move the files of a chunk out of the way, its stamp first, so that it is run again."""
+        with write_errors(self.path, f"chunk {name}"):
+            (self.path / ASIDE).mkdir(exist_ok=True)
+            for ending in (STAMP, CURVES, ROWS):
+                if (self.parts / (name + ending)).exists():
+                    os.replace(self.parts / (name + ending), self.path / ASIDE / (name + ending))
+
+    def sound(self, names: set[str]) -> tuple[set[str], list[BadPart]]:
+        """Hold those of the chunks that are stored against their checksums; return both kinds."""
+        good, bad = set(), []
+        for name in self.stored():
+            if name in names:
+                try:
+                    self.content(name)
+                    good.add(name)
+                except BadPart as error:
+                    bad.append(error)
+        return good, bad
+
+    def resume(self, names: set[str]) -> set[str]:
+        """Return which of the chunks are stored and whole; what is not is named and set aside.
+
+        What killed writers of these chunks left behind is removed.
+        """
+        files.sweep_up(self.path, {MANIFEST.split(".")[0]})
+        files.sweep_up(self.parts, names)
+        good, bad = self.sound(names)
+        for error in bad:
+            warnings.warn(
+                f"{error.file} is {error.kind} ({error.why}); its chunk is run again, what was "
+                f"there is kept in {self.path / ASIDE}",
+                stacklevel=3,
+            )
+            self.set_aside(error.file.name.split(".", 1)[0])
+        return good
 
     def finish(self) -> None:
         """Mark the sweep as complete.
@@ -136,23 +289,17 @@ class Store:
         Raises:
             ValueError: when planned chunks are missing, saying how many.
         """
-        done = self.done()
-        missing = [name for name in self.chunks if name not in done]
+        missing = self.missing()
         if missing:
             some = ", ".join(missing[:3])
             raise ValueError(f"{self.path} lacks {len(missing)} chunks ({some}); run it again")
         self.manifest = {**self.manifest, "finished": True}
-        with _write_errors(self.path, "the manifest"):
+        with write_errors(self.path, "the manifest"):
             _write_manifest(self.path, self.manifest)
 
-    def _read(self, file_name: str) -> pd.DataFrame:
-        try:
-            return pd.read_parquet(self.parts / file_name)
-        except Exception as error:
-            raise ValueError(
-                f"{self.parts / file_name} is damaged ({type(error).__name__}); "
-                "delete it and run the sweep again to fill it in"
-            ) from error
+    def _frame(self, stamp: Stamp, name: str, columns: list[str] | None) -> pd.DataFrame:
+        content = files.read_file(self.parts, stamp, name)
+        return files.frame_of(content, self.parts / name, columns)
 
     def _check_same_sweep(self, fresh: Mapping[str, Any]) -> None:
         if self.manifest.get("sweep_hash") != fresh["sweep_hash"]:
@@ -166,10 +313,6 @@ class Store:
                 f"{self.path} was begun with {begun}, now {now}: rows may differ in the last bits",
                 stacklevel=3,
             )
-
-    def _sweep_up(self) -> None:
-        for leftover in [*self.path.glob("*" + _TEMP), *self.parts.glob("*" + _TEMP)]:
-            leftover.unlink(missing_ok=True)
 
 
 def _versions() -> dict[str, str]:
@@ -185,7 +328,9 @@ def _versions() -> dict[str, str]:
 def _check_unclaimed(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder; choose another --out")
-    foreign = [item for item in folder.glob("*") if item.name != MANIFEST + _TEMP]
+    foreign = [item for item in folder.glob("*") if item.suffix != TEMP]
+    if (folder / MANIFEST).exists():  # another process has just begun the same sweep
+        return
     if foreign:
         raise ValueError(
             f"{folder} is not empty and holds no jaxwan store ({foreign[0].name}, …); "
@@ -206,14 +351,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    text = json.dumps(manifest, indent=1, default=str) + "\n"
-    _replace(folder / MANIFEST, text.encode())
-
-
-def _parquet(frame: pd.DataFrame, columns: dict[str, Column]) -> bytes:
-    buffer = io.BytesIO()
-    typed(frame, columns).to_parquet(buffer, index=False, compression="zstd")
-    return buffer.getvalue()
+    files.replace(folder / MANIFEST, files.as_json(manifest))
+    files.sync_folder(folder)
 
 
 def _join(parts: list[pd.DataFrame], columns: dict[str, Column]) -> pd.DataFrame:
@@ -222,38 +361,9 @@ def _join(parts: list[pd.DataFrame], columns: dict[str, Column]) -> pd.DataFrame
     return typed(pd.concat(parts, ignore_index=True), columns)
 
 
-def _replace(target: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, force it to disk, rename it into place."""
-    temporary = target.with_name(target.name + _TEMP)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+def _present(frame: pd.DataFrame, names: list[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name in frame.columns]
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _write_errors(folder: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write {what} to {folder}: {error.strerror or error}; finished chunks stay "
-            "readable, mend the disk and run the same sweep again to go on",
-        ) from error
+def _by_seed(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return typed(pd.concat(parts, ignore_index=True)).sort_values("seed", ignore_index=True)

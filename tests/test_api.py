@@ -7,6 +7,7 @@ import jaxwan as jw
 from jaxwan import engine
 from jaxwan.api import simulate
 from jaxwan.columns import COLUMNS
+from jaxwan.merge import merge
 from jaxwan.store import Store, sweep_hash
 from jaxwan.sweep import plan_job, run_in_store
 
@@ -107,11 +108,36 @@ def test_a_lost_part_is_run_again_and_is_bit_identical(tmp_path, timed):
     assert parts
     for part in parts[1::3]:
         part.unlink()
-    assert jw.Results.load(folder).warnings
-    resumed = jw.run(timing_sweep(), out=folder)
+    with pytest.raises(ValueError, match="the file is gone"):
+        jw.Results.load(folder)
+    with pytest.warns(UserWarning, match="its chunk is run again"):
+        resumed = jw.run(timing_sweep(), out=folder)
     same(resumed, timed)
     assert not resumed.warnings
     assert {part.name: part.read_bytes() for part in parts} == bytes_before
+
+
+def test_shards_in_one_folder_or_in_several_make_the_whole(tmp_path, timed):
+    for shard in ((2, 3), (3, 3), (1, 3)):
+        shared = jw.run(timing_sweep(), out=tmp_path / "shared", shard=shard)
+        jw.run(timing_sweep(), out=tmp_path / str(shard[0]), shard=shard)
+        assert bool(shared.warnings) == (shard != (1, 3))
+    same(shared, timed)
+    merged = merge(tmp_path / "all", [tmp_path / name for name in "123"])
+    assert (merged.doubles, merged.store.finished) == ([], True)
+    same(jw.Results.load(tmp_path / "all"), timed)
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1,), "1", "a/b", 7])
+def test_a_wrong_shard_is_refused_before_anything_is_written(tmp_path, shard):
+    with pytest.raises(jw.InputError, match="shard: expected i/n"):
+        jw.run(timing_sweep(), out=tmp_path / "out", shard=shard)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_needs_a_folder():
+    with pytest.raises(jw.InputError, match="out="):
+        jw.run(timing_sweep(), shard=(1, 2))
 
 
 def test_a_finished_sweep_runs_nothing_again(tmp_path, timed, monkeypatch):

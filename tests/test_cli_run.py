@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from jaxwan import __version__
+from jaxwan.integrity import verify
+from jaxwan.merge import merge
 from jaxwan.results import Results
 from jaxwan.store import Store
 
@@ -49,7 +51,7 @@ def command(environment):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "staleness.toml"
-    path.write_text(SWEEP.format(seeds=6144))
+    path.write_text(SWEEP.format(seeds=4096))
     return path
 
 
@@ -73,7 +75,7 @@ def started(file, folder, environment):
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while all(part.suffixes[0] == ".curves" for part in folder.glob("parts/p*.parquet")):
+    while not list(folder.glob("parts/*.json")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -83,8 +85,8 @@ def started(file, folder, environment):
 def test_a_sweep_prints_its_answer_and_where_it_is(whole):
     folder, done = whole
     assert done.stdout.startswith("How much staleness pays?")
-    assert "runs that fail a criterion, of 6144 each" in done.stdout
-    assert "min_steps 6144" in done.stdout
+    assert "runs that fail a criterion, of 4096 each" in done.stdout
+    assert "min_steps 4096" in done.stdout
     assert done.stderr == ""
     assert (folder / "results.png").exists()
     assert len(Store(folder).chunks) >= 8
@@ -112,12 +114,42 @@ def test_what_was_stopped_midway_goes_on_to_the_same_end(
     assert resumed.stdout.split("picture")[0] == whole[1].stdout.split("picture")[0]
 
 
+def test_shards_merge_into_the_whole(command, file, whole, tmp_path):
+    for shard in (1, 2):
+        done = command("sweep", file, "--out", tmp_path / str(shard), "--shard", f"{shard}/2")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"shard {shard}/2 is done: 8,192 of 16,384 runs")
+    shards = [tmp_path / "1", tmp_path / "2"]
+    assert len(merge(tmp_path / "all", shards[:1]).missing) == 8
+    done = command("merge", tmp_path / "all", *shards, "--json")
+    assert (done.returncode, json.loads(done.stdout)["finished"]) == (0, True)
+    same_runs(tmp_path / "all", whole[0])
+    (part, *_) = sorted((tmp_path / "all" / "parts").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1])
+    told = command("verify", tmp_path / "all")
+    assert told.returncode == 1
+    assert told.stdout.startswith(f"damaged {part}: ")
+    assert told.stdout.endswith("16 chunks read: 1 finding\n")
+    again = command("sweep", file, "--out", tmp_path / "all")
+    assert again.returncode == 0
+    assert again.stderr.startswith(f"warning {part} is damaged")
+    same_runs(tmp_path / "all", whole[0])
+    assert verify(Store(tmp_path / "all")) == []
+
+
+def test_a_shard_that_does_not_exist_is_refused(command, file, tmp_path):
+    refused = command("sweep", file, "--out", tmp_path / "out", "--shard", "3/2")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error shard: expected i/n with i from 1 to n, got 3/2\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_are_reported_again_as_json(command, whole):
     folder, _ = whole
     told = json.loads(command("report", folder, "--json").stdout)
     assert told["question"] == "How much staleness pays?"
     assert len(told["summary"]) == len(told["failed_criteria"]) == 4
-    assert all(row["n"] == 6144 for row in told["summary"])
+    assert all(row["n"] == 4096 for row in told["summary"])
     assert told["picture"].endswith("results.png")
 
 

@@ -13,6 +13,7 @@ from jaxwan.columns import COLUMNS, identity_columns, typed
 from jaxwan.results import Results, records
 from jaxwan.stats.intervals import mean_interval, wilson_interval
 from jaxwan.store import Store
+from jaxwan.streamed import StoredResults
 
 
 @pytest.fixture
@@ -135,3 +136,52 @@ def test_reading_results_never_starts_jax():
     code = "import jaxwan.results, jaxwan.analysis.tables, jaxwan.analysis.plots, sys; "
     code += "assert 'jax' not in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def stored(folder, settings):
+    """Store four configurations in six chunks that cut across them, each with its own columns."""
+    frame, curves = rows_and_curves(seeds=9)
+    sweep = {"seeds": list(range(9)), "configurations": sorted(set(frame["config_id"]))}
+    names = [f"c{start}" for start in range(6)]
+    manifest = {"sweep": sweep, "chunks": [{"name": name} for name in names], "question": "Q?"}
+    store = Store.open(folder, manifest)
+    for start, name in enumerate(names):
+        rows = frame.iloc[start::6]
+        own = {config: settings[number] for number, config in enumerate(sweep["configurations"])}
+        values = rows["config_id"].map(own)
+        rows = rows.assign(odd=values) if values.notna().any() else rows
+        some = rows["compressor"] == "topk"
+        rows = rows.assign(**{"compressor.ratio": rows["seed"].where(some) * 0 + 0.5})
+        store.write(name, rows, curves[curves["run_id"].isin(rows["run_id"])])
+    return store
+
+
+@pytest.mark.parametrize(
+    "settings", [[1, 2, 3, 4], [1, None, 3, None], [3, "median", None, 2.5], ["a", None, "b", "a"]]
+)
+def test_what_is_read_part_by_part_says_what_the_whole_does(tmp_path, settings):
+    store = stored(tmp_path, settings)
+    whole, streamed = Results.load(tmp_path), StoredResults(tmp_path)
+    pd.testing.assert_frame_equal(streamed.summary(), whole.summary())
+    pd.testing.assert_frame_equal(streamed.summary(["time_s"], 0.9), whole.summary(["time_s"], 0.9))
+    pd.testing.assert_frame_equal(
+        streamed.success_reasons(), whole.success_reasons(), check_dtype=False
+    )
+    assert store.columns() == list(whole.frame.columns)
+    assert (streamed.question, streamed.warnings) == (whole.question, whole.warnings)
+    with pytest.raises(ValueError, match="no numeric column 'scenario'"):
+        streamed.summary(["scenario"])
+
+
+def test_the_picture_takes_few_columns(tmp_path):
+    stored(tmp_path, [1, 2, 3, 4])
+    one = Results.load(tmp_path).plot(tmp_path / "whole.png")
+    assert StoredResults(tmp_path).plot(tmp_path / "few.png").read_bytes() == one.read_bytes()
+
+
+def test_a_few_columns_of_a_store(tmp_path):
+    stored(tmp_path, [1, 2, 3, 4])
+    whole = Results.load(tmp_path)
+    few = Results.load(tmp_path, columns=["config_id", "time_s", "odd"])
+    pd.testing.assert_frame_equal(few.frame, whole.frame[["config_id", "time_s", "odd"]])
+    assert (len(few.curves), few.question) == (0, "Q?")

@@ -92,14 +92,16 @@ class OnRay:
         found = list(self._tallies.values())
         return Tally(*(sum(column) for column in zip(*found, strict=True))) if found else Tally()
 
-    def execute(self, pending: list[Chunk], report: Report | None = None) -> Iterator[Done]:
+    def execute(
+        self, pending: list[Chunk], report: Report | None = None, before: int = 0
+    ) -> Iterator[Done]:
         """Run chunks and yield them as they finish, in any order.
 
         Raises:
             RuntimeError: when the actors of one chunk died again and again.
         """
-        total, began = sum(chunk.wanted for chunk in self._job.chunks), time.monotonic()
-        done = total - sum(chunk.wanted for chunk in pending)
+        done, total = before, before + sum(chunk.wanted for chunk in pending)
+        began = time.monotonic()
         kinds = len({chunk.program for chunk in pending})
         shared = self._ray.put(self._job)
         queue, failed = list(pending), Counter[str]()

@@ -96,5 +96,7 @@ class Executor(Protocol):
     def tally(self) -> Tally:
         """Count the runs that wanted a curve, and those that were trained."""
 
-    def execute(self, pending: list[Chunk], report: Report | None = None) -> Iterator[Done]:
-        """Run chunks and yield them as they finish, in any order."""
+    def execute(
+        self, pending: list[Chunk], report: Report | None = None, before: int = 0
+    ) -> Iterator[Done]:
+        """Run chunks and yield them as they finish, in any order; `before` runs are done."""

@@ -73,12 +73,13 @@ class Local:
         found = [lessons.tally for lessons in self._lessons.values()]
         return Tally(*(sum(column) for column in zip(*found, strict=True))) if found else Tally()
 
-    def execute(self, pending: list[Chunk], report: Report | None = None) -> Iterator[Done]:
+    def execute(
+        self, pending: list[Chunk], report: Report | None = None, before: int = 0
+    ) -> Iterator[Done]:
         """Run chunks and yield them as they finish; programs compile while others run."""
         job, began = self._job, time.monotonic()
         needed = list(dict.fromkeys(chunk.program for chunk in pending))
-        total = sum(chunk.wanted for chunk in job.chunks)
-        done = total - sum(chunk.wanted for chunk in pending)
+        done, total = before, before + sum(chunk.wanted for chunk in pending)
 
         def tell() -> None:
             if report:

@@ -11,7 +11,10 @@ SWEEP = {
         "scenario": "simple",
         "challenge": ["wan_bandwidth", "fleet.toml"],
         "network": "edge",
-        "strategy": [{"kind": "async", "max_staleness": [3, 5]}, {"kind": "fedbuff", "local_steps": 2}],
+        "strategy": [
+            {"kind": "async", "max_staleness": [3, 5]},
+            {"kind": "fedbuff", "local_steps": 2},
+        ],
         "compressor": {"kind": "topk", "ratio": [0.1, 0.01]},
         "aggregator": {"kind": "trimmed_mean", "trim_ratio": 0.3},
         "workers": 6,

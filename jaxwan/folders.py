@@ -1,0 +1,108 @@
+"""Commands that look after results folders: `verify` and `merge`; `register` adds them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from jaxwan.experiment.errors import InputError
+
+out = Console()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+TOLD = {
+    "doubles": "in several folders, taken once",
+    "differing": "in several folders and not alike, the first one kept",
+    "missing": "in no folder: run their shards, then merge again",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("verify")(verify_command)
+    app.command("merge")(merge_command)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, NaN and infinities refused."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Print a line as it is, however long."""
+    out.print(text, soft_wrap=True, highlight=False)
+
+
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="A results folder, finished or not.")],
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Set bad parts aside, so that they are run again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every part of a results folder and name what is damaged, foreign or missing.
+
+    Exit code 1 where anything is.
+    """
+    from jaxwan.integrity import repair, verify
+    from jaxwan.store import Store
+
+    try:
+        store = Store(folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    chunks, findings = len(store.done()), verify(store)
+    aside = repair(store, findings) if mend else []
+    if as_json:
+        records = [finding._asdict() for finding in findings]
+        print_json({"chunks": chunks, "findings": records, "set_aside": aside})
+    else:
+        for found in findings:
+            say(f"[yellow]{found.kind}[/] {escape(found.place)}: {escape(found.problem)}")
+            say(f"  {escape(found.remedy if not aside else 'set aside; run the sweep again')}")
+        count = f"{len(findings)} finding" + "s" * (len(findings) > 1)
+        verdict = count if findings else "[green]all are whole[/]"
+        say(f"{chunks:,} chunks read: {verdict}")
+    raise typer.Exit(1 if findings else 0)
+
+
+def merge_command(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the whole.")],
+    shards: Annotated[list[Path], typer.Argument(metavar="FOLDER…", help="Those to put in it.")],
+    any_version: Annotated[
+        bool, typer.Option("--any-version", help="Although versions differ.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put the parts of several folders of one sweep together; exit code 1 where some are missing.
+
+    The folders stay as they are. Doubles are taken once, damaged parts are left out.
+    """
+    from jaxwan.merge import merge
+
+    try:
+        done = merge(folder, shards, any_version)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    facts = {name: value for name, value in done._asdict().items() if name != "store"}
+    if as_json:
+        print_json({"results": folder, "finished": done.store.finished} | facts)
+    else:
+        for line in done.bad:
+            say(f"[yellow]left out[/] {escape(line)}")
+        for name, told in TOLD.items():
+            if facts[name]:
+                say(f"{len(facts[name]):,} chunks {told} ({some(facts[name])})")
+        state = "complete" if done.store.finished else "unfinished"
+        say(f"{done.taken:,} chunks copied; {folder} is {state}")
+    raise typer.Exit(0 if done.store.finished else 1)
+
+
+def some(names: list[str]) -> str:
+    """Name the first few."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
