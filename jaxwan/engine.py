@@ -1,8 +1,8 @@
 """Run chunks: the world first, then the learner on the ticks it made, each a compiled program.
 
-This is the only place that calls `jit`. The world of all runs and of their carefree twins advances
-side by side (its state is small, so wide is fast) and leaves its ticks; the learner trains block
-after block on them (its state is large, so a block is as wide as the cache allows). That the world
+This is the only place that calls `jit`. The worlds of the runs, then those of their carefree twins,
+advance in blocks side by side and leave their ticks; the learner trains block after block on them
+(its state is large, so a block is as wide as the cache allows). That the world
 never waits for a gradient makes timing-only and learning runs agree tick by tick, and lets runs
 with equal ticks share one learner: who is to be trained is chosen in between, on the host.
 
@@ -121,6 +121,7 @@ def once(call: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(np.array, _called(call, *arguments))
 
 
+WORLDS = 256  # side by side; a block takes as many turns of a loop as its unluckiest world
 traces: list[WorldPlan | LearnPlan] = []  # one entry per trace, for those who count compilations
 
 
@@ -143,9 +144,20 @@ def time_runs(
     """
     traces.append(plan)
     runs = seeds.shape[0]
+    width = min(runs, WORLDS)
+
+    def fold(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, width, *x.shape[1:])
+
+    def one(block: tuple[WorldKnobs, jax.Array]) -> tuple[Moment, Outcome]:
+        moments, outcome = run_worlds(plan, *block)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), moments), outcome
+
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), knobs, carefree(knobs))
-    moments, outcome = run_worlds(plan, both, jnp.concatenate([seeds, seeds]))
-    moments = jax.tree.map(lambda x: jnp.moveaxis(x[:, :runs], 0, 1), moments)
+    folded = jax.tree.map(fold, (both, jnp.concatenate([seeds, seeds])))
+    done = jax.lax.map(one, folded)
+    moments, outcome = jax.tree.map(lambda x: x.reshape(2 * runs, *x.shape[2:]), done)
+    moments = jax.tree.map(lambda x: x[:runs], moments)
     version, now = _at_marks(moments, evaluation_ticks(points, knobs.ticks))
     return Timed(
         outcome=jax.tree.map(lambda x: x[:runs], outcome),
