@@ -324,15 +324,6 @@ def loaded(folder: Path) -> Any:
         raise InputError(str(error)) from None
 
 
-@app.command("report")
-def report_command(
-    folder: Annotated[Path, typer.Argument(help="A results folder, finished or not.")],
-    as_json: AsJson = False,
-) -> None:
-    """Print the summary of a results folder again and draw its picture; runs nothing."""
-    report(loaded(folder), folder, as_json)
-
-
 @app.command()
 def bench(as_json: AsJson = False) -> None:
     """Measure how fast this machine simulates and learns."""

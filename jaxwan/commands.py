@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, trace_command
+from jaxwan import answers, phase_command, report_command, tornado_command, trace_command
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -30,6 +30,9 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status_command)
     answers.register(app)
     trace_command.register(app)
+    report_command.register(app)
+    phase_command.register(app)
+    tornado_command.register(app)
     published.register(app)
 
 

@@ -48,6 +48,10 @@ FLOORS = {
     "jaxwan.families": 7,
     "jaxwan.members": 7,
     "jaxwan.oneshot": 7,
+    "jaxwan.phase_command": 7,
+    "jaxwan.report_command": 7,
+    "jaxwan.tornado": 7,
+    "jaxwan.tornado_command": 7,
     "jaxwan.trace_command": 7,
     "jaxwan.harness": 7,
 }
