@@ -42,7 +42,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _progress(title: str, show: bool) -> Iterator[Report | None]:
+def progress_bar(title: str, show: bool) -> Iterator[Report | None]:
+    """Show how far a sweep is, where wanted."""
     if not show:
         yield None
         return
@@ -102,7 +103,7 @@ def simulate(
     found = [resolve_and_warn(experiment, labels) for experiment, labels in told_apart]
     warnings = list(dict.fromkeys(text for _, told in found for text in told))
     job = plan_job([resolved for resolved, _ in found], wanted)
-    with _progress("simulating", progress) as report:
+    with progress_bar("simulating", progress) as report:
         frame, curves = run_in_memory(job, report)
     return Results(frame, curves, warnings=warnings)
 
@@ -127,7 +128,7 @@ def run(
     except InputError as error:
         raise (error if own.base is None else InputError(f"{own.name}.toml: {error}")) from None
     job = plan_job(experiments, own.seeds)
-    with _progress(own.name, progress) as report:
+    with progress_bar(own.name, progress) as report:
         if out is None:
             frame, curves = run_in_memory(job, report)
             return Results(frame, curves, question=own.question, warnings=warnings)

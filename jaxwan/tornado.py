@@ -8,22 +8,21 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxwan.api import _progress
+from jaxwan.api import progress_bar
 from jaxwan.experiment.errors import InputError, unknown_name
 from jaxwan.experiment.resolve import resolve_and_warn
-from jaxwan.experiment.resolved import Choice, Failures, Renewal, Resolved
+from jaxwan.experiment.resolved import Failures, Renewal, Resolved
 from jaxwan.experiment.spec import Experiment
 from jaxwan.sweep import plan_job, run_in_memory
 
-BASE = "as it is"
 _LINKS = ("up_bps", "down_bps")
 
 
 class Design(NamedTuple):
-    """A base and its variations, ready to run; `moved` are the settings that could be."""
+    """A base and its variations, ready to run; `base` holds its value of every setting."""
 
     experiments: list[Resolved]
-    moved: tuple[str, ...]
+    base: dict[str, Any]
     warnings: tuple[str, ...]
 
 
@@ -54,7 +53,7 @@ def scale_loss(own: Resolved, factor: float) -> Resolved:
 
 def scale_failures(own: Resolved, factor: float) -> Resolved:
     """Multiply the rate of every failure that happens; how long each lasts stays."""
-    rates = {
+    rates: dict[str, Any] = {
         field.name: dataclasses.replace(process, up_mean=process.up_mean / factor)
         for field in dataclasses.fields(Failures)
         if isinstance(process := getattr(own.failures, field.name), Renewal)
@@ -77,28 +76,25 @@ def scale_local_steps(own: Resolved, factor: float) -> Resolved:
 
 
 SCALES: dict[str, Callable[[Resolved, float], Resolved]] = {
-    "bandwidth": scale_bandwidth,
-    "delay": scale_delay,
-    "packet loss": scale_loss,
-    "failure rate": scale_failures,
-    "compute noise": scale_noise,
-    "local steps (H)": scale_local_steps,
+    "bandwidth ×": scale_bandwidth,
+    "delay ×": scale_delay,
+    "packet loss ×": scale_loss,
+    "failure rate ×": scale_failures,
+    "compute noise ×": scale_noise,
+    "local_steps": scale_local_steps,
 }
-SWITCHES: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    "compression": (
-        ("none", {"compressor": "none"}),
-        ("int8", {"compressor": "int8"}),
-        ("topk 1 %", {"compressor": {"kind": "topk", "ratio": 0.01}}),
-    ),
-}
-FACTORS = (*SCALES, *SWITCHES)
+COMPRESSION: dict[str, Any] = {
+    "none": "none", "int8": "int8", "topk 1 %": {"kind": "topk", "ratio": 0.01},
+}  # fmt: skip
+SETTINGS = ("bandwidth", "delay", "packet loss", "failure rate", "compute noise", "local steps",
+            "compression")  # fmt: skip
 
 
-def design(base: Experiment, factor: float = 4.0, settings: Sequence[str] = FACTORS) -> Design:
+def design(base: Experiment, factor: float = 4.0, settings: Sequence[str] = SETTINGS) -> Design:
     """Return the base, and every setting divided and multiplied by `factor`, one at a time.
 
-    Compression is not scaled but switched. A setting that changes nothing is left out: the failure
-    rate of a fleet without failures, H of a strategy without local steps.
+    Compression is switched instead. A setting that changes nothing is left out: the failure rate
+    of a fleet without failures, H of a strategy without local steps.
 
     Raises:
         InputError: for an unknown setting, a factor of at most 1, or a bad base.
@@ -106,43 +102,38 @@ def design(base: Experiment, factor: float = 4.0, settings: Sequence[str] = FACT
     if not factor > 1:
         raise InputError(f"{factor:g} is not above 1", "--factor")
     for name in settings:
-        if name not in FACTORS:
-            raise unknown_name("setting", name, FACTORS, "--settings")
+        if name not in SETTINGS:
+            raise unknown_name("setting", name, SETTINGS, "--settings")
     plain, warnings = resolve_and_warn(base, {})
-    found, moved = [dataclasses.replace(plain, labels=dict.fromkeys(settings, BASE))], []
-    for name in settings:
-        changed = [
-            (label, own) for label, own in _variations(base, plain, name, factor)
-            if own != plain
-        ]  # fmt: skip
-        found += [
-            dataclasses.replace(own, labels=dict.fromkeys(settings, BASE) | {name: label})
-            for label, own in changed
-        ]
-        moved += [name] if changed else []
-    return Design(found, tuple(moved), tuple(warnings))
+    columns = [name for name in SCALES if name.replace("_", " ").removesuffix(" ×") in settings]
+    origin: dict[str, Any] = {name: _value(plain, name, 1.0) for name in columns}
+    varied: list[tuple[str, Any, Resolved]] = [
+        (name, _value(own, name, scale), own)
+        for name in columns for scale in (1 / factor, factor)
+        if (own := SCALES[name](plain, scale)) != plain
+    ]  # fmt: skip
+    if "compression" in settings:
+        origin["compression"] = "as it is"
+        others = {name: resolve_and_warn(base.replace(compressor=member), {})[0]
+                  for name, member in COMPRESSION.items()}  # fmt: skip
+        same = [name for name, own in others.items() if own == plain]
+        origin["compression"] = same[0] if same else plain.compressor.kind
+        varied += [("compression", name, own) for name, own in others.items() if own != plain]
+    moved = {name for name, _, _ in varied}
+    origin = {name: value for name, value in origin.items() if name in moved}
+    found = [dataclasses.replace(plain, labels=origin)]
+    found += [dataclasses.replace(own, labels=origin | {name: v}) for name, v, own in varied]
+    return Design(found, origin, tuple(warnings))
 
 
-def _variations(
-    base: Experiment, plain: Resolved, name: str, factor: float
-) -> list[tuple[str, Resolved]]:
-    if name in SCALES:
-        scale = SCALES[name]
-        return [(f"÷ {factor:g}", scale(plain, 1 / factor)), (f"× {factor:g}", scale(plain, factor))]
-    return [
-        (label, resolve_and_warn(base.replace(**changes), {})[0])
-        for label, changes in SWITCHES[name]
-    ]
-
-
-def kind_of(choice: Choice) -> str:
-    """Name a member for the labels."""
-    return choice.kind
+def _value(own: Resolved, name: str, scale: float) -> float | int:
+    """Return what a variation is called: its factor, or its number of local steps."""
+    return own.strategy.static.get("local_steps", 1) if name == "local_steps" else scale
 
 
 def run_design(plan: Design, seeds: Sequence[int], progress: bool = False) -> pd.DataFrame:
-    """Run a design and return its frame: one label column per setting, `as it is` at the base."""
+    """Run a design and return its frame, with a column per setting that moves."""
     job = plan_job(plan.experiments, tuple(seeds))
-    with _progress("moving one setting at a time", progress) as report:
+    with progress_bar("moving one setting at a time", progress) as report:
         frame, _ = run_in_memory(job, report)
-    return frame
+    return frame.assign(compressor=plan.experiments[0].compressor.kind)  # one setting, one column

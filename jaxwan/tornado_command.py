@@ -29,12 +29,12 @@ def tornado_command(
         Path | None, typer.Argument(help="A results folder to tell of; runs nothing.")
     ] = None,
     scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
-    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "wan_bandwidth",
+    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "unreliable",
     network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
     strategy: Member = "diloco:local_steps=25",
     compressor: Member = None,
     workers: Annotated[int | None, typer.Option(help="Repeats or cuts the fleet.")] = None,
-    steps: Annotated[int, typer.Option(help="Local steps per worker.")] = 100,
+    steps: Annotated[int, typer.Option(help="Local steps per worker.")] = 200,
     factor: Annotated[float, typer.Option(help="Every setting is divided and multiplied.")] = 4.0,
     settings: Annotated[
         str | None, typer.Option(help="Comma-separated: bandwidth, delay, …; all.")
@@ -43,7 +43,7 @@ def tornado_command(
     learning: Annotated[
         bool, typer.Option("--learning/--timing-only", help="Train, or simulate time only.")
     ] = False,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 32,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     picture: Annotated[Path | None, typer.Option("--plot", help="PNG to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -80,7 +80,7 @@ def tornado_command(
 
 def opened(
     folder: Path | None, stated: dict[str, Any], factor: float, settings: str | None, seeds: int
-) -> tuple[Any, dict[str, str] | None]:
+) -> tuple[Any, dict[str, Any] | None]:
     """Return a frame and its base: of a folder, or of a design that is run.
 
     Raises:
@@ -92,13 +92,13 @@ def opened(
         return loaded(folder).frame, None
     from jaxwan.experiment.spec import Experiment
     from jaxwan.experiment.sweepfile import check_seeds
-    from jaxwan.tornado import BASE, FACTORS, design, run_design
+    from jaxwan.tornado import SETTINGS, design, run_design
 
-    named = [part.strip() for part in settings.split(",")] if settings else FACTORS
+    named = [part.strip() for part in settings.split(",")] if settings else SETTINGS
     plan = design(Experiment(**stated), factor, named)
     for warning in plan.warnings:
         err.print(f"[yellow]warning[/] {warning}")
     keep_programs()
     with interruptible("nothing was kept"):
         frame = run_design(plan, check_seeds(seeds), progress=err.is_terminal)
-    return frame, dict.fromkeys(plan.moved, BASE)
+    return frame, plan.base

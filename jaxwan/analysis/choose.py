@@ -7,10 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.compare import LOSSES, TO_TARGET
+from jaxwan.analysis.compare import LOSSES, TO_TARGET, is_duration
+from jaxwan.analysis.humane import number, percent
 from jaxwan.analysis.wording import is_better_high, metric_text, metric_title
 from jaxwan.stats.intervals import Interval, mean_interval, quantiles
 from jaxwan.stats.paired import geometric_ratio, share_difference
+
+_WORKED = ("samples_per_s", "steps_per_s", "throughput_ratio")  # 0: nothing was accepted at all
 
 
 class Rival(NamedTuple):
@@ -48,8 +51,11 @@ def choose(runs: pd.DataFrame, labels: pd.Series, metric: str, confidence: float
     A run that never reaches the target, or diverges, counts as worst of all. The best has the best
     median time to target, or mean; runs without a value settle means. A rival is tied unless its
     paired ratio to the best (difference, where not all are positive) has an interval that shows
-    the best ahead, or it has a value in significantly fewer runs; the confidence is Bonferroni's, over all rivals. `labels` tells the configurations
-    apart and needs one run a seed each.
+    the best ahead, or it has a value in significantly fewer runs; the confidence is Bonferroni's,
+    over all rivals. `labels` tells the configurations apart and needs one run a seed each.
+
+    Raises:
+        ValueError: when `labels` does not tell the configurations apart.
     """
     values = _table(runs, labels, metric)
     names = list(dict.fromkeys(labels))
@@ -69,12 +75,17 @@ def choose(runs: pd.DataFrame, labels: pd.Series, metric: str, confidence: float
 
 
 def values_of(runs: pd.DataFrame, metric: str) -> np.ndarray:
-    """Return the metric of each run; NaN where it has none: never there, diverged, unknown."""
+    """Return the metric of each run; NaN where it has none.
+
+    That is: a target never reached, a loss that diverged, a speed at which nothing was accepted.
+    """
     values = runs[metric].to_numpy(np.float64, na_value=np.nan)
     if metric == TO_TARGET and "reached" in runs:
         values = np.where(runs["reached"].to_numpy(bool), values, np.nan)
     if metric in LOSSES and "status" in runs:
         values = np.where(runs["status"].str.contains("diverged"), np.nan, values)
+    if metric in _WORKED:
+        values = np.where(values > 0, values, np.nan)
     return values
 
 
@@ -121,7 +132,7 @@ def _against(
     if known and np.isfinite(lead.mean):
         return lead, not (bool(lead.low > 1) or rarer)
     gap = mean_interval(over - under, confidence)
-    return lead, not (known and bool(gap.low > 0) or rarer)
+    return lead, not ((known and bool(gap.low > 0)) or rarer)
 
 
 def _sentence(choice: Choice) -> str:
@@ -131,10 +142,12 @@ def _sentence(choice: Choice) -> str:
             f"No configuration has a {title}."
         )  # fmt: skip
     best, others = choice.rivals[0], choice.rivals[1:]
-    named = f"{best.label}: " if best.label else ""
-    text = f"{named}{title} {metric_text(choice.metric, best.value)}"
+    value = metric_text(choice.metric, best.value)
     if choice.metric == TO_TARGET:
-        text += f", reached by {best.share:.0%} of runs"
+        text = f"it reaches the target in {value} (median; {percent(best.share)} of runs get there)"
+    else:
+        text = f"{title} {value}"
+    text = f"use {best.label}: {text}" if others else text
     if not others:
         return text + "."
     tied = choice.tied
@@ -149,8 +162,17 @@ def _sentence(choice: Choice) -> str:
 def _ahead(metric: str, second: Rival, confidence: float) -> str:
     lead = second.lead
     if not np.isfinite(lead.low) or lead.low <= 1:
-        return f"ahead of all others, {second.label} next ({confidence:.0%} confidence)"
+        return f"ahead of all others, {second.label} next ({percent(confidence)} confidence)"
+    word = "sooner" if is_duration(metric) else "better"
     return (
-        f"{float(lead.mean):.2f}× better than the next, {second.label} "
-        f"({confidence:.0%} interval over all rivals {float(lead.low):.2f}–{float(lead.high):.2f})"
+        f"{times(lead)[0]}× {word} than the next, {second.label} "
+        f"({percent(confidence)} interval over all rivals {' to '.join(times(lead)[1:])})"
     )
+
+
+def times(lead: Interval) -> tuple[str, str, str]:
+    """Write a ratio and its bounds, with as many digits as it takes to tell them apart."""
+    sides = [float(side) for side in (lead.mean, lead.low, lead.high)]
+    digits = next((n for n in (3, 4) if number(sides[1], n) != number(sides[2], n)), 5)
+    mean, low, high = (number(side, digits) for side in sides)
+    return mean, low, high

@@ -6,12 +6,12 @@ from itertools import cycle
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from rich.console import Group
 from rich.text import Text
 
 from jaxwan.analysis.choose import Choice, choose
+from jaxwan.analysis.humane import percent
 from jaxwan.analysis.wording import (
     check_metric,
     config_labels,
@@ -171,7 +171,7 @@ def render_phase(found: Phase, title: str | None = None) -> Group:
     notes = (
         f"{metric_title(found.metric)}; {axis_title(found.x)} to the right, "
         f"{axis_title(found.y)} upwards; {found.seeds} seeds\n"
-        f"a small letter: tied with it at {found.confidence:.0%} confidence; + with more; "
+        f"a small letter: tied with it at {percent(found.confidence)} confidence; + with more; "
         f"{NONE} nobody has a value"
     )
     heading = [Text(title, style="bold")] if title else []

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from jaxwan.analysis.humane import percent
 from jaxwan.analysis.phase import Phase, axis_text, axis_title
 from jaxwan.analysis.plots import save
 from jaxwan.analysis.wording import metric_title
@@ -102,11 +103,11 @@ def _draw_borders(axis: Axes, found: Phase, across: np.ndarray, up: np.ndarray) 
 
 
 def _finish(axis: Axes, found: Phase, across: np.ndarray, up: np.ndarray) -> None:
-    for values, name, edges, side in (
-        (found.columns, found.x, across, axis.xaxis), (found.rows, found.y, up, axis.yaxis),
+    axis.set_xscale("log" if _is_log(np.asarray(found.columns, np.float64)) else "linear")
+    axis.set_yscale("log" if _is_log(np.asarray(found.rows, np.float64)) else "linear")
+    for values, name, side in (
+        (found.columns, found.x, axis.xaxis), (found.rows, found.y, axis.yaxis),
     ):  # fmt: skip
-        if _is_log(np.asarray(values, np.float64)):
-            side._set_axes_scale("log")  # type: ignore[attr-defined]
         step = -(-len(values) // _NAMES)
         texts = [axis_text(name, value) for value in values[::step]]
         texts = [text.replace(" ", "\n") for text in texts] if side is axis.xaxis else texts
@@ -138,7 +139,7 @@ def _legend(figure: Figure, found: Phase, fills: dict[str, str]) -> None:
         for label, color in fills.items()
     ]
     if any(choice.tied for choice in found.cells.values()):
-        told = f"stripes of a tied rival:\nnot apart at {found.confidence:.0%}"
+        told = f"stripes of a tied rival:\nnot apart at {percent(found.confidence)}"
         handles.append(Patch(facecolor="white", edgecolor="#777777", hatch=_HATCH, label=told))
     if any(choice.best is None for choice in found.cells.values()):
         told = "nobody reaches the target" if found.metric == "time_to_target_s" else "no value"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.choose import values_of
-from jaxwan.analysis.humane import number
+from jaxwan.analysis.humane import number, percent
 from jaxwan.analysis.wording import (
     check_metric,
     config_labels,
@@ -53,12 +53,13 @@ def sensitivity(
     """Estimate the main effect of every setting that varies, the largest first.
 
     A number goes from its smallest to its largest value, of those at which at least half of the
-    runs have a value (reach the target); `without` lists the other levels. Of other settings the two levels with
-    the smallest and largest mean are compared, so their effect is that of a choice. Runs are
-    paired on their seed and every other setting, effects averaged over those within a seed, and
-    the interval is Student's t over seeds. Where all values are positive, effects are ratios
-    (geometric means), else differences. `base` names the value that both ends are measured from
-    (a one-at-a-time design); without it that is the mean over all levels of the place.
+    runs have a value (reach the target); `without` lists the other levels. Of other settings the
+    two levels with the smallest and largest mean are compared, so their effect is that of a
+    choice. Runs are paired on their seed and every other setting, effects averaged over those
+    within a seed, and the interval is Student's t over seeds. Where all values are positive,
+    effects are ratios (geometric means), else differences. `base` names the value that both ends
+    are measured from (a one-at-a-time design); without it that is the mean over all levels of the
+    place.
 
     Columns: `setting`, `metric`, `confidence`, `low`, `high` and `base` levels in words, `seeds`,
     `places` (combinations of the others), `dropped` pairs without two values, `is_ratio`,
@@ -99,8 +100,9 @@ def _factors(frame: pd.DataFrame, names: list[str]) -> Iterator[Factor]:
             continue
         own = [name, *(other for other in names if other.startswith(f"{name}."))]
         keys = frame[own].map(str).agg("\x1f".join, axis=1)
-        words = config_labels(frame, own)
-        yield Factor(name, own, dict(zip(keys, words, strict=True)))
+        words = frame[name] if len(own) == 1 else config_labels(frame, own)
+        table = dict(zip(keys, words, strict=True))
+        yield Factor(name, own, {key: setting_text(name, word) for key, word in table.items()})
 
 
 class _Cells(NamedTuple):
@@ -141,7 +143,7 @@ def _effect(
     known = values.to_numpy(np.float64)
     known = known[np.isfinite(known)]
     ratio = bool(len(known) and (known > 0).all())
-    scaled = np.log(values) if ratio else values
+    scaled = values.map(np.log) if ratio else values
     usable = [level for level in levels if shares[level] >= _ENOUGH]
     usable = usable if len(usable) > 1 else levels
     low, high = _ends(scaled, usable, len(factor.own) == 1 and factor.name in _numeric(runs))
@@ -204,13 +206,13 @@ def render_sensitivity(table: pd.DataFrame, title: str | None = None) -> Group:
     )  # fmt: skip
     sheet.add_column("setting", overflow="fold", style="bold")
     sheet.add_column("from → to", overflow="fold")
-    for name in ("effect", "reach" if (table["low_share"] < 1).any() else "", "pairs"):
+    for name in ("effect", "with value" if _some_missing(table) else "", "pairs"):
         if name:
             sheet.add_column(name, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         cells = [Text("\n".join(effect_words(row)))]
-        if (table["low_share"] < 1).any():
-            cells.append(Text(f"{row['low_share']:.0%} → {row['high_share']:.0%}"))
+        if _some_missing(table):
+            cells.append(Text(f"{percent(row['low_share'])} → {percent(row['high_share'])}"))
         pairs = f"{row['seeds']} × {row['places']}"
         sheet.add_row(
             setting_title(str(row["setting"])), f"{row['low']} → {row['high']}", *cells, pairs
@@ -218,7 +220,7 @@ def render_sensitivity(table: pd.DataFrame, title: str | None = None) -> Group:
     way = "more" if is_better_high(metric) else "less"
     notes = (
         f"effect on {metric_title(metric)} ({way} is better), paired by seed and averaged over "
-        f"the other settings; {table['confidence'].iloc[0]:.0%} intervals over seeds; "
+        f"the other settings; {percent(table['confidence'].iloc[0])} intervals over seeds; "
         "pairs: seeds × combinations of the others"
     )
     for row in table[table["without"].map(len) > 0].to_dict("records"):
@@ -226,6 +228,10 @@ def render_sensitivity(table: pd.DataFrame, title: str | None = None) -> Group:
         said = ", ".join(levels[:6]) + (f" and {len(levels) - 6} more" if len(levels) > 6 else "")
         notes += f"\n{setting_title(str(row['setting']))}: under half have a value at {said}"
     return Group(Text(title or "What to spend on", style="bold"), sheet, Text(notes, style="dim"))
+
+
+def _some_missing(table: pd.DataFrame) -> bool:
+    return bool((table[["low_share", "high_share"]] < 1).any(axis=None))
 
 
 def effect_words(row: Mapping[Any, Any]) -> tuple[str, str]:

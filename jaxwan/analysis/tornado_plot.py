@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from jaxwan.analysis.humane import percent
 from jaxwan.analysis.plots import save
 from jaxwan.analysis.wording import is_better_high, metric_text, metric_title, setting_title
 
@@ -63,7 +64,7 @@ def draw_tornado(axis: Axes, shown: pd.DataFrame) -> None:
     way = "more" if is_better_high(metric) else "less"
     axis.set_xlabel(
         f"{metric_title(metric)} against {base}; {way} is better\n"
-        f"paired by seed, {shown['confidence'].iloc[0]:.0%} intervals", fontsize=9,
+        f"paired by seed, {percent(shown['confidence'].iloc[0])} intervals", fontsize=9,
     )  # fmt: skip
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
@@ -71,20 +72,20 @@ def draw_tornado(axis: Axes, shown: pd.DataFrame) -> None:
     axis.set_axisbelow(True)
 
 
-def _bar(
-    axis: Axes, place: int, row: dict[Any, Any], end: str, color: str, even: float
-) -> None:
+def _bar(axis: Axes, place: int, row: dict[Any, Any], end: str, color: str, even: float) -> None:
     value = row[f"at_{end}"]
     low, high = row[f"at_{end}_lo"], row[f"at_{end}_hi"]
     axis.barh(place, value - even, left=even, height=0.58, color=color, zorder=2)
-    if np.isfinite([low, high]).all():
-        axis.plot([low, high], [place, place], color="#1a1a1a", lw=1.3, zorder=5)
-    ends = [edge for edge in (value, low, high) if np.isfinite(edge)]
+    if np.isfinite([low, high]).all() and high > low:
+        at = place + (-0.1 if end == "low" else 0.1)  # two whiskers on one side stay apart
+        axis.plot([low, high], [at, at], color="#1a1a1a", lw=1.2, zorder=5)
+    names = [f"at_{side}{bound}" for side in ("low", "high") for bound in ("", "_lo", "_hi")]
+    edges = [row[name] for name in names if np.isfinite(row[name])]
     other = row["at_high" if end == "low" else "at_low"]
     right = value > other or (value == other and end == "high")
     axis.annotate(
         textwrap.shorten(str(row[end]), 40, placeholder="…"),
-        ((max([*ends, even]) if right else min([*ends, even])), place),
+        (max([*edges, even]) if right else min([*edges, even]), place),
         xytext=(5 if right else -5, 0), textcoords="offset points",
         ha="left" if right else "right", va="center", fontsize=8.5, color="#444444",
     )  # fmt: skip

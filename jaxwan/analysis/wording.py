@@ -78,7 +78,7 @@ def metric_text(metric: str, value: float) -> str:
 
 def setting_title(name: str) -> str:
     """Name a setting without its table and unit: `link.bandwidth_bps` is bandwidth."""
-    last = name.rpartition(".")[2]
+    last = name.rpartition(".")[2].removesuffix(" ×")
     for unit in ("_bps", "_s", "_bytes"):
         last = _SHORT.get(last, last.removesuffix(unit))
     owner = name.rpartition(".")[0].rpartition(".")[2]
@@ -92,6 +92,8 @@ def setting_text(name: str, value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
+    if name.endswith(" ×"):
+        return f"×{value:g}" if value >= 1 else f"÷{1 / value:g}"
     if name.endswith("_bps"):
         return rate(float(value))
     if name.endswith("_s") and value:
@@ -118,10 +120,25 @@ def config_labels(frame: pd.DataFrame, names: list[str]) -> pd.Series:
 
 
 def _label(row: dict[Any, Any], said: list[str]) -> str:
+    """Join settings; those of a family member stand in brackets behind it."""
     pieces = []
     for name in said:
-        if name in IDENTITY:
-            pieces.append(setting_names(row, [name]))
-        elif (text := setting_text(name, row[name])) != "–":
-            pieces.append(f"{setting_title(name).partition(' (')[0]} {text}")
+        owner = name.partition(".")[0]
+        if "." in name and owner in said and owner in IDENTITY:
+            continue
+        if name not in IDENTITY:
+            text = setting_text(name, row[name])
+            pieces.append("" if text == "–" else f"{_brief(name)} {text}")
+            continue
+        own = [other for other in said if other.startswith(f"{name}.")]
+        knobs = [
+            f"{other.partition('.')[2].replace('_', ' ')} {setting_text(other, row[other])}"
+            for other in own if setting_text(other, row[other]) != "–"
+        ]  # fmt: skip
+        inner = f" ({', '.join(knobs)})" if knobs else ""
+        pieces.append(f"{setting_names(row, [name])}{inner}")
     return " · ".join(filter(None, pieces))
+
+
+def _brief(name: str) -> str:
+    return setting_title(name).partition(" (")[0]

@@ -18,6 +18,7 @@ from jaxwan.analysis.report.figures import (
     Figure,
     axes,
     faded,
+    log_ticks,
     rounded,
     row_height,
     row_layout,
@@ -26,7 +27,7 @@ from jaxwan.analysis.report.figures import (
 )
 from jaxwan.analysis.report.matter import Matter, targets_matter
 from jaxwan.analysis.tornado_plot import HIGH, LOW, drawable
-from jaxwan.analysis.wording import metric_title, setting_title
+from jaxwan.analysis.wording import metric_title, setting_text, setting_title
 from jaxwan.stats.intervals import mean_interval, quantile_interval
 
 FAILURES = {
@@ -84,6 +85,9 @@ def pareto(matter: Matter) -> list[Figure]:
         wide = [_spans([getattr(p, name) for p in points]) for name in ("time_s", "cost_usd")]
         layout = axes(f"{timed} ({unit}, median)", "cost (USD, mean)", x_log=wide[0],
                       y_log=wide[1])  # fmt: skip
+        for axis, sizes in (("xaxis", [p.time_s / length for p in points]),
+                            ("yaxis", [p.cost_usd for p in points])):  # fmt: skip
+            layout[axis] |= log_ticks(sizes) if layout[axis]["type"] == "log" else {}
         layout["margin"] |= {"r": 24, "t": 16}
         layout["showlegend"] = False
         marker = _marker(points)
@@ -132,20 +136,22 @@ def _spans(values: list[float]) -> bool:
 
 def contributions(matter: Matter) -> Figure | None:
     """Draw what became of the contributions: accepted, rejected, destroyed, unfinished."""
-    rows = matter.shown(ROWS)
     sums = matter.frame.groupby("config_id")[["submitted", "accepted", "rejected", "lost"]].sum()
-    sums = sums.loc[rows["config_id"]]
-    total = np.maximum(sums["submitted"] + sums["lost"], 1).to_numpy(np.float64)
-    if not (sums["rejected"].any() or sums["lost"].any()):
+    rows = _where(matter, (sums["rejected"] > 0) | (sums["lost"] > 0))
+    if rows.empty:
         return None
+    sums = sums.loc[rows["config_id"]]
+    known = sums[["accepted", "rejected", "lost"]].sum(axis=1).to_numpy(np.float64)
+    total = np.maximum(np.maximum(known, sums["submitted"].to_numpy(np.float64)), 1.0)
     parts = {
         "accepted": (sums["accepted"], COLORS[0]),
         "rejected as too late or too stale": (sums["rejected"], COLORS[1]),
         "destroyed by failures": (sums["lost"], COLORS[3]),
     }
-    rest = np.maximum(total - sum(part.to_numpy() for part, _ in parts.values()), 0)
+    rest = np.maximum(total - known, 0)
     shares = [(name, part.to_numpy() / total, color) for name, (part, color) in parts.items()]
     shares.append(("under way at the end", rest / total, COLORS[7]))
+    shares = [part for part in shares if part[1].any()]
     return _stacked(row_names(matter, rows), shares, "share of contributions", "%{x:.1%}", ".0%")
 
 
@@ -154,13 +160,20 @@ def failures(matter: Matter) -> Figure | None:
     kinds = [name for name in FAILURES if name in matter.frame and matter.frame[name].any()]
     if not kinds:
         return None
-    rows = matter.shown(ROWS)
-    means = matter.frame.groupby("config_id")[kinds].mean().loc[rows["config_id"]]
+    means = matter.frame.groupby("config_id")[kinds].mean()
+    rows = _where(matter, means.sum(axis=1) > 0)
+    means = means.loc[rows["config_id"]]
     parts = [
         (FAILURES[name], means[name].to_numpy(np.float64), COLORS[place % len(COLORS)])
         for place, name in enumerate(kinds)
     ]
     return _stacked(row_names(matter, rows), parts, "events in a run (mean)", "%{x:.3g}", "")
+
+
+def _where(matter: Matter, something: pd.Series) -> pd.DataFrame:
+    """Return the summary's rows where there is something to draw, the best of every place."""
+    rows = matter.summary[matter.summary["config_id"].map(something)]
+    return matter._replace(summary=rows).shown(ROWS)
 
 
 def _stacked(
@@ -176,15 +189,15 @@ def _stacked(
     layout["xaxis"] |= {"tickformat": ticks, "rangemode": "tozero"}
     layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom",
                         "traceorder": "normal"}  # fmt: skip
-    return Figure("", data, layout, row_height(len(names)) + 20)
+    return Figure("", data, layout, row_height(len(names)) + 20, wide=True)
 
 
 def staleness(matter: Matter) -> Figure | None:
     """Draw the mean staleness as a dot and the largest as the end of a line."""
     if "staleness_max" not in matter.frame or not (matter.frame["staleness_max"] > 0).any():
         return None
-    rows = matter.shown(ROWS)
     means = matter.frame.groupby("config_id")[["staleness_mean", "staleness_max"]].mean()
+    rows = _where(matter, means["staleness_max"] > 0)
     means = means.loc[rows["config_id"]]
     names, most = row_names(matter, rows), means["staleness_max"].to_numpy(np.float64)
     middle = means["staleness_mean"].to_numpy(np.float64)
@@ -205,7 +218,7 @@ def staleness(matter: Matter) -> Figure | None:
     layout = row_layout("versions between fetch and merge", names)
     layout["xaxis"] |= {"rangemode": "tozero"}
     layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"}
-    return Figure("", [line, dots], layout, row_height(len(names)) + 10)
+    return Figure("", [line, dots], layout, row_height(len(names)) + 10, wide=True)
 
 
 def tornado(matter: Matter) -> Figure | None:
@@ -234,7 +247,7 @@ def tornado(matter: Matter) -> Figure | None:
                         names, barmode="overlay")  # fmt: skip
     layout["xaxis"] |= {"zeroline": True}
     if ratio:
-        largest = max(1.0, float(np.nanmax(np.abs([each["x"] for each in data]))))
+        largest = max(1.0, float(shown[["at_low", "at_high"]].map(math.log2).abs().max().max()))
         step = max(1, math.ceil(largest / 4))
         ticks = list(range(-step * math.ceil(largest / step), step * math.ceil(largest / step) + 1,
                            step))  # fmt: skip
@@ -269,8 +282,16 @@ def responses(matter: Matter) -> list[Figure]:
     wide = bool(axis.values[0] > 0 and axis.values[-1] > 8 * axis.values[0])
     unit = " (s)" if matter.metric.endswith("_s") else ""
     known = [value for trace in data for value in trace["y"] if value is not None]
-    layout = axes(axis.name, f"{metric_title(matter.metric)}{unit}", x_log=wide,
-                  y_log=bool(known) and _spans(known))  # fmt: skip
+    tall = bool(known) and _spans(known)
+    layout = axes(axis.name, f"{metric_title(matter.metric)}{unit}", x_log=wide, y_log=tall)
+    layout["yaxis"] |= log_ticks(known) if tall else {}
+    if wide:
+        ends = np.log10([axis.values[0], axis.values[-1]])
+        ticks = [10.0**power for power in range(math.ceil(ends[0]), math.floor(ends[1]) + 1)]
+        ticks = ticks if len(ticks) > 1 else log_ticks(axis.values)["tickvals"]
+        texts = [setting_text(axis.name, tick) for tick in ticks]
+        layout["xaxis"] |= {"tickvals": ticks, "ticktext": texts,
+                            "range": ends.tolist()}
     layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"}
     return [Figure("", data, layout, 430)]
 
@@ -285,7 +306,7 @@ def _response(
         centers = [quantile_interval(each, 0.5, matter.confidence) for each in infinite]
     else:
         centers = [mean_interval(each, matter.confidence) for each in values]
-    x = np.array([float(value) for value, _ in groups])
+    x = np.array([value for value, _ in groups], np.float64)
     middle, low, high = (
         np.array([float(getattr(center, side)) for center in centers])
         for side in ("mean", "low", "high")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.humane import duration_unit
+from jaxwan.analysis.humane import duration_unit, number
 from jaxwan.analysis.plots import Line, line_of
 from jaxwan.analysis.report.matter import Matter
 from jaxwan.stats.intervals import Interval, mean_interval
@@ -31,7 +31,7 @@ class Figure(NamedTuple):
     data: list[dict[str, Any]]
     layout: dict[str, Any]
     height: int
-    note: str = ""
+    wide: bool = False  # takes the page's width
 
 
 def rounded(values: Any) -> list[float | None]:
@@ -86,8 +86,10 @@ def _loss_figure(
             "xanchor": "right", "yanchor": "bottom", "showarrow": False, "font": {"size": 11},
             "text": "floor of the task",
         }]  # fmt: skip
-    layout["legend"] = {"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"}
-    return Figure(place, data, layout, 360 + 14 * len(lines))
+    layout["yaxis"] |= log_ticks(centers) if log else {}
+    layout["legend"] = {"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top",
+                        "entrywidthmode": "fraction", "entrywidth": 0.5}  # fmt: skip
+    return Figure(place, data, layout, 350 + 20 * len(lines))
 
 
 def _banded(
@@ -130,6 +132,18 @@ def axes(x: str, y: str = "", *, x_log: bool = False, y_log: bool = False) -> di
     }  # fmt: skip
 
 
+def log_ticks(values: Any) -> dict[str, Any]:
+    """Return ticks at 1, 2 and 5 of every decade, or at 1 alone where those are many."""
+    known = [float(value) for value in values if value > 0 and math.isfinite(value)]
+    if not known:
+        return {}
+    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    steps = (1, 2, 5) if last - first < 4 else (1,)
+    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return {"tickvals": ticks, "ticktext": [number(tick) if not 0.001 <= tick < 1e6 else
+                                            f"{tick:g}" for tick in ticks]}  # fmt: skip
+
+
 def row_layout(x: str, names: list[str], **more: Any) -> dict[str, Any]:
     """Return a layout with one row a name, the first on top; the page wraps long names."""
     layout = axes(x) | more
@@ -150,7 +164,7 @@ def row_names(matter: Matter, rows: pd.DataFrame) -> list[str]:
     """Name rows by place and configuration, leaving out what all share."""
     several = len(matter.ranking) > 1
     return [
-        " · ".join(filter(None, [place, label if several or not place else ""]))
+        ": ".join(filter(None, [place, label if several or not place else ""]))
         for place, label in zip(rows["_place"], rows["_label"], strict=True)
     ]
 
@@ -174,7 +188,8 @@ def throughput(matter: Matter) -> Figure | None:
     tall = max(_ROW, 9 * len(labels)) if crossed else _ROW
     layout = row_layout("throughput against a free network without failures", names)
     layout["xaxis"] |= {"rangemode": "tozero", "tickformat": ".0%"}
-    layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"}
+    layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom",
+                        "entrywidthmode": "fraction", "entrywidth": 0.33}  # fmt: skip
     layout["showlegend"] = crossed and len(labels) > 1
     layout["margin"] |= {"t": 10}
     return Figure("", data, layout, 130 + tall * len(names) + (16 * len(labels) if crossed else 0))

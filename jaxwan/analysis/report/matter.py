@@ -1,4 +1,4 @@
-"""What a report tells: the runs by place and configuration, who wins, and where it all comes from."""
+"""What a report tells: the runs by place and configuration, and who wins."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import pandas as pd
 
 from jaxwan.analysis.axis import Axis, long_axis
 from jaxwan.analysis.choose import Choice, choose
+from jaxwan.analysis.humane import percent
 from jaxwan.analysis.sensitivity import sensitivity
 from jaxwan.analysis.tables import setting_names
 from jaxwan.analysis.wording import check_metric, config_labels, metric_title, usual_metric
 from jaxwan.columns import identity_columns, varying
 
 PLACES = ("scenario", "challenge", "network")
+_SAID = 3  # places whose verdicts are all said where no configuration suits them all
 TOP = 8  # configurations that get a colour
 
 
@@ -137,11 +139,13 @@ def verdict(matter: Matter) -> str:
         reached = sum(choice.best is not None for choice in choices.values())
         return f"One configuration, {len(choices)} places; it has a {title} in {reached} of them."
     most = max(good.values())
+    if most < len(choices) <= _SAID:
+        return "\n".join(f"{place}: {choice.sentence}" for place, choice in choices.items())
     best = next(label for label in matter.ranking if good.get(label) == most)
     also = sum(count == most for count in good.values()) - 1
     others = f" (as {also} other{'s are' if also > 1 else ' is'})" if also else ""
     return f"{best} is best or statistically tied in {most} of {len(choices)} places{others}, " + (
-        f"by {title} at {matter.confidence:.0%} confidence."
+        f"by {title} at {percent(matter.confidence)} confidence."
     )
 
 

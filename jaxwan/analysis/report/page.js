@@ -49,6 +49,11 @@
                     family: getComputedStyle(document.body).fontFamily };
     layout.hoverlabel = { bgcolor: color("panel"), bordercolor: color("line"),
                           font: { color: color("text") }, namelength: -1 };
+    if (thin && layout.legend) {
+      delete layout.legend.entrywidth;
+      delete layout.legend.entrywidthmode;
+      if (layout.legend.y < 0) layout.legend.orientation = "v";
+    }
     layout.legend = Object.assign({ bgcolor: "rgba(0,0,0,0)" }, layout.legend);
     for (const name of ["xaxis", "yaxis"]) {
       const axis = layout[name];
@@ -57,7 +62,7 @@
       axis.title.text = axis.title.text && wrapped(axis.title.text, thin ? 40 : 90, 3);
       axis.title.font = { size: thin ? 11 : 13, color: color("dim") };
       if (name === "yaxis" && axis.ticktext)
-        axis.ticktext = axis.ticktext.map((text) => wrapped(text, thin ? 17 : 44, thin ? 3 : 2));
+        axis.ticktext = axis.ticktext.map((text) => wrapped(text, thin ? 17 : 58, thin ? 3 : 1));
       if (thin && name === "xaxis") axis.nticks = 5;
     }
     if (thin && layout.yaxis.ticktext) layout.yaxis.tickfont = { size: 9.5 };
@@ -82,8 +87,11 @@
     const long = copy.layout.yaxis.ticktext && width < narrow;
     const height = parseFloat(place.dataset.height || place.style.height);
     place.dataset.height = height;
-    place.style.height = (long ? height + 14 * copy.layout.yaxis.ticktext.length : height) + "px";
-    Plotly.react(place, dataOf(copy, width), layoutOf(copy, width),
+    const tall = long ? height + 14 * copy.layout.yaxis.ticktext.length : height;
+    place.style.height = tall + "px";
+    const layout = layoutOf(copy, width);
+    layout.height = tall;
+    Plotly.react(place, dataOf(copy, width), layout,
                  { displayModeBar: false, responsive: true, displaylogo: false });
     drawn.add(place);
   }

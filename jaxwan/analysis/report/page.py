@@ -66,8 +66,9 @@ def _section(section: Section, numbers: object) -> str:
 
 def _frame(figure: Figure, number: int) -> str:
     title = f"<figcaption>{escape(figure.title)}</figcaption>" if figure.title else ""
+    kind = " class=whole" if figure.wide else ""
     return (
-        f"<figure>{title}<div class=plot data-figure={number} "
+        f"<figure{kind}>{title}<div class=plot data-figure={number} "
         f'style="height:{figure.height}px"></div></figure>'
     )
 
@@ -82,7 +83,7 @@ def _data(drawn: list[Figure]) -> str:
 
 
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
     return str(get_plotlyjs())
 

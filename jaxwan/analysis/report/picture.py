@@ -39,7 +39,8 @@ def report_picture(matter: Matter, path: str | os.PathLike[str]) -> Path:
         draw_tornado(axes[1, 1], effects)
         axes[1, 1].set_title("what to spend on", loc="left", fontsize=10, fontweight="bold")
     head = textwrap.fill(matter.question, 130) if matter.question else f"Results of {matter.source}"
-    return save(figure, path, f"{head}\n{textwrap.fill(verdict(matter), 130)}\n")
+    lines = [textwrap.fill(line, 130) for line in verdict(matter).split("\n")]
+    return save(figure, path, "\n".join([head, *lines, ""]))
 
 
 def _titled(axis: Axes, title: str, place: str) -> None:
@@ -86,7 +87,8 @@ def _draw_throughput(axis: Axes, matter: Matter, place: str) -> None:
     at = np.arange(len(labels))
     halves = np.nan_to_num([float(mean.high - mean.mean) for mean in means])
     axis.errorbar([float(mean.mean) for mean in means], at, xerr=halves, fmt="o", color=COLORS[0])
-    axis.set_yticks(at, [textwrap.shorten(name, 38, placeholder="…") for name in labels], fontsize=8)
+    names = [textwrap.shorten(name, 38, placeholder="…") for name in labels]
+    axis.set_yticks(at, names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(left=0)
     axis.set_xlabel("share of the free network's throughput")
@@ -98,16 +100,21 @@ def _draw_trade(axis: Axes, matter: Matter, points: list[Point]) -> None:
         axis.remove()
         return
     length, unit = duration_unit(max(point.time_s for point in points))
+    best = [point for point in points if point.best]
     for point in points:
-        look = _color(matter, point.label)["color"]
-        size = 70 if point.best else 30
-        axis.scatter(point.time_s / length, point.cost_usd, s=size, color=look,
-                     edgecolors="#222222" if point.best else "none", alpha=1 if point.best else 0.6)
-        if point.best:
-            text = f"{textwrap.shorten(point.label, 34, placeholder='…')} ({point.loss:.3g})"
-            axis.annotate(text, (point.time_s / length, point.cost_usd), xytext=(7, 4),
-                          textcoords="offset points", fontsize=7.5)  # fmt: skip
+        color = _color(matter, point.label)["color"]
+        if not point.best:
+            axis.scatter(point.time_s / length, point.cost_usd, s=28, color=color, alpha=0.6)
+            continue
+        order = best.index(point) + 1
+        name = textwrap.shorten(point.label, 44, placeholder="…")
+        axis.scatter(point.time_s / length, point.cost_usd, s=70, color=color,
+                     edgecolors="#222222", label=f"{order}  {name} ({point.loss:.3g})")
+        axis.annotate(str(order), (point.time_s / length, point.cost_usd),
+                      xytext=(6, 3 if order % 2 else -9), textcoords="offset points",
+                      fontsize=8.5)  # fmt: skip
+    axis.legend(frameon=False, fontsize=7.5)
     axis.set_xlabel(f"{'time to target' if targets_matter(matter) else 'time'} ({unit}, median)")
     axis.set_ylabel("cost (USD, mean)")
-    axis.margins(x=0.2, y=0.15)
+    axis.margins(x=0.1, y=0.15)
     _titled(axis, "time and cost (final loss)", matter.places[0])

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxwan.analysis.choose import Choice
-from jaxwan.analysis.humane import duration, number
+from jaxwan.analysis.choose import Choice, times
+from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.analysis.report import breakdown, figures, provenance
 from jaxwan.analysis.report.figures import Figure
 from jaxwan.analysis.report.matter import Matter, censored, learned, targets_matter
@@ -52,7 +52,7 @@ def _verdicts(matter: Matter) -> Section:
     way = "more" if is_better_high(matter.metric) else "less"
     told = (
         f"<p class=note>Decided by {escape(metric_title(matter.metric))} ({way} is better), paired "
-        f"by seed; {matter.confidence:.0%} intervals, corrected for the number of rivals. "
+        f"by seed; {percent(matter.confidence)} intervals, corrected for the number of rivals. "
         "A configuration is tied where the seeds cannot tell it from the best.</p>"
     )
     body = "" if len(matter.ranking) < 2 else html_table(heads, rows) + told
@@ -65,13 +65,12 @@ def _choice_cells(choice: Choice) -> list[str]:
     best, others = choice.rivals[0], choice.rivals[1:]
     value = escape(metric_text(choice.metric, best.value))
     if best.share < 1:
-        value += f"<small>{best.share:.0%} of runs</small>"
+        value += f"<small>{percent(best.share)} of runs</small>"
     lead = others[0].lead if others else None
     ahead = "–"
     if lead is not None and math.isfinite(lead.mean):
-        ahead = f"×{number(float(lead.mean))}"
-        if math.isfinite(lead.low):
-            ahead += f"<small>{number(float(lead.low))} to {number(float(lead.high))}</small>"
+        mean, low, high = times(lead)
+        ahead = f"×{mean}" + (f"<small>{low} to {high}</small>" if math.isfinite(lead.low) else "")
     tied = "".join(f"<li>{escape(label)}" for label in choice.tied[:6])
     more = f"<li>and {len(choice.tied) - 6} more" if len(choice.tied) > 6 else ""
     return [f"<b>{escape(best.label)}</b>", value, ahead, f"<ul>{tied}{more}</ul>" if tied else ""]
@@ -119,7 +118,9 @@ def _figure_cell(row: dict[Any, Any], cell: Cell) -> str:
 
 def html_table(heads: list[str], rows: list[list[str]], sortable: bool = False) -> str:
     """Write a table; a cell may begin with a comment that holds its key for sorting."""
-    head = "".join(f"<th scope=col>{escape(name)}" for name in heads)
+    head = "".join(
+        f"<th scope=col{' class=text' if name in _TEXTS else ''}>{escape(name)}" for name in heads
+    )
     lines = []
     for row in rows:
         cells = []
@@ -135,8 +136,10 @@ def html_table(heads: list[str], rows: list[list[str]], sortable: bool = False) 
     return f"<div class=wide><table{kind}><thead><tr>{head}<tbody>{''.join(lines)}</table></div>"
 
 
-_TEXTS = ("where", "configuration", "best", "tied with it", "setting", "from", "to", "what", "kind",
-          "ended early", "criteria not met", "column", "meaning", "no longer reached at")  # fmt: skip
+_TEXTS = (
+    "where", "configuration", "best", "tied with it", "setting", "from", "to", "ended early",
+    "criteria not met", "column", "meaning",
+)  # fmt: skip
 
 
 def _responses(matter: Matter) -> Section:
@@ -198,7 +201,9 @@ def _breakdown(matter: Matter) -> Section:
         "What failed": breakdown.failures(matter),
     }
     drawn = [figure._replace(title=title) for title, figure in parts.items() if figure]
-    body = "{figures}" if drawn else "<p>Nothing failed, nothing was refused, nothing was late.</p>"
+    note = "<p class=note>Configurations without any are left out.</p>"
+    nothing = "<p>Nothing failed, nothing was refused, nothing was late.</p>"
+    body = "{figures}" + note if drawn else nothing
     return Section("failures", "Failures and staleness", body, drawn)
 
 
@@ -212,7 +217,7 @@ def _sensitivity(matter: Matter) -> Section:
         small = f"<small>{escape(bounds)}</small>" if bounds else ""
         rows.append([f"<b>{escape(setting_title(str(row['setting'])))}</b>", escape(row["low"]),
                      escape(row["high"]), f"{escape(effect)}{small}",
-                     f"{row['low_share']:.0%} → {row['high_share']:.0%}",
+                     f"{percent(row['low_share'])} → {percent(row['high_share'])}",
                      f"{row['seeds']} × {row['places']}"])  # fmt: skip
     heads = ["setting", "from", "to", "effect", "runs with a value", "seeds × places"]
     note = (
@@ -267,5 +272,6 @@ def _reproduce(matter: Matter) -> Section:
     used = [cell.metric for cell in shown_cells(matter.summary.drop(columns=["_place", "_label"]))]
     known = [[f"<code>{escape(name)}</code>", escape(COLUMNS[name].meaning)]
              for name in dict.fromkeys([*used, matter.metric]) if name in COLUMNS]  # fmt: skip
-    body += f"<details><summary>What the columns mean</summary>{html_table(['column', 'meaning'], known)}</details>"
+    meanings = html_table(["column", "meaning"], known)
+    body += f"<details><summary>What the columns mean</summary>{meanings}</details>"
     return Section("reproduce", "How to reproduce", body, [])

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
+from jaxwan.analysis.humane import duration, number
 from jaxwan.analysis.report import provenance
 from jaxwan.analysis.report.breakdown import pareto_points
 from jaxwan.analysis.report.matter import Matter, censored, verdict
-from jaxwan.analysis.humane import duration, number
 from jaxwan.analysis.sensitivity import render_sensitivity
 from jaxwan.analysis.tables import render_summary
 
