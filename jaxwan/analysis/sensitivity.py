@@ -72,7 +72,7 @@ def sensitivity(
     """
     metric = usual_metric(frame) if metric is None else metric
     check_metric(frame, metric)
-    names = varying(frame, identity_columns(frame))
+    names = [name for name in varying(frame, identity_columns(frame)) if name != metric]
     runs = frame.assign(_value=values_of(frame, metric))
     found = []
     for factor in _factors(frame, names):

@@ -25,9 +25,10 @@ from jaxwan.analysis.report.figures import (
     row_names,
     style,
 )
-from jaxwan.analysis.report.matter import Matter, targets_matter
+from jaxwan.analysis.report.matter import OWN, Matter, targets_matter
 from jaxwan.analysis.tornado_plot import HIGH, LOW, drawable
-from jaxwan.analysis.wording import metric_title, setting_text, setting_title
+from jaxwan.analysis.wording import config_labels, metric_title, setting_text, setting_title
+from jaxwan.columns import identity_columns
 from jaxwan.stats.intervals import mean_interval, quantile_interval
 
 FAILURES = {
@@ -109,8 +110,8 @@ def _marker(points: list[Point]) -> dict[str, Any]:
     losses = [point.loss for point in points]
     marker: dict[str, Any] = {
         "size": [15 if point.best else 10 for point in points],
-        "opacity": [1.0 if point.best else 0.55 for point in points],
-        "line": {"width": [2.5 if point.best else 0.5 for point in points], "color": "THEME_TEXT"},
+        "opacity": [1.0 if point.best else 0.8 for point in points],
+        "line": {"width": [2.5 if point.best else 0.8 for point in points], "color": "THEME_TEXT"},
         "color": COLORS[0],
     }  # fmt: skip
     if np.isfinite(losses).sum() > 1:
@@ -270,11 +271,9 @@ def responses(matter: Matter) -> list[Figure]:
     axis = matter.axis
     if axis is None or axis.name not in matter.frame:
         return []
-    from jaxwan.analysis.wording import config_labels
-    from jaxwan.columns import identity_columns, varying
 
-    names = varying(matter.frame, identity_columns(matter.frame))
-    labels = config_labels(matter.frame, [name for name in names if name != axis.name])
+    names = [name for name in identity_columns(matter.frame) if name not in (axis.name, *OWN)]
+    labels = config_labels(matter.frame, names)
     data = []
     for place, (label, runs) in enumerate(matter.frame.groupby(labels, sort=False)):
         if place < len(COLORS):

@@ -18,6 +18,7 @@ COLORS = (
 )  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
+GLYPHS = "●■◆▲✚✖★▼"  # the symbols as text
 ROWS = 24  # configurations a bar chart has room for
 _LOG_FROM = 8.0
 _CEILING = 3.0  # times the initial loss; above it a run explodes, how far does not matter
@@ -44,6 +45,22 @@ def style(matter: Matter, label: str) -> tuple[str, str, str]:
     place = matter.ranking.index(label)
     return (COLORS[place % len(COLORS)], DASHES[place // 2 % len(DASHES)],
             SYMBOLS[place % len(SYMBOLS)])  # fmt: skip
+
+
+def line_swatch(matter: Matter, label: str) -> str:
+    """Draw the line of a configuration for a legend in the page."""
+    color, dash, _ = style(matter, label)
+    gaps = {"solid": "none", "dash": "8 5", "dot": "2 4", "dashdot": "8 4 2 4"}[dash]
+    return (
+        f"<svg width=34 height=10 aria-hidden=true><line x1=1 y1=5 x2=33 y2=5 stroke={color} "
+        f'stroke-width=3 stroke-dasharray="{gaps}"></line></svg>'
+    )
+
+
+def dot_swatch(matter: Matter, label: str) -> str:
+    """Draw the dot of a configuration for a legend in the page."""
+    color, _, symbol = style(matter, label)
+    return f'<span style="color:{color}" aria-hidden=true>{GLYPHS[SYMBOLS.index(symbol)]}</span>'
 
 
 def losses(matter: Matter) -> list[Figure]:
@@ -87,9 +104,8 @@ def _loss_figure(
             "text": "floor of the task",
         }]  # fmt: skip
     layout["yaxis"] |= log_ticks(centers) if log else {}
-    layout["legend"] = {"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top",
-                        "entrywidthmode": "fraction", "entrywidth": 0.5}  # fmt: skip
-    return Figure(place, data, layout, 350 + 20 * len(lines))
+    layout["showlegend"] = False  # the section has one for all
+    return Figure(place, data, layout, 340)
 
 
 def _banded(
@@ -188,11 +204,9 @@ def throughput(matter: Matter) -> Figure | None:
     tall = max(_ROW, 9 * len(labels)) if crossed else _ROW
     layout = row_layout("throughput against a free network without failures", names)
     layout["xaxis"] |= {"rangemode": "tozero", "tickformat": ".0%"}
-    layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom",
-                        "entrywidthmode": "fraction", "entrywidth": 0.33}  # fmt: skip
-    layout["showlegend"] = crossed and len(labels) > 1
+    layout["showlegend"] = False  # the section has one
     layout["margin"] |= {"t": 10}
-    return Figure("", data, layout, 130 + tall * len(names) + (16 * len(labels) if crossed else 0))
+    return Figure("", data, layout, 110 + tall * len(names))
 
 
 def _dots(

@@ -16,6 +16,7 @@ from jaxwan.analysis.tables import setting_names
 from jaxwan.analysis.wording import check_metric, config_labels, metric_title, usual_metric
 from jaxwan.columns import identity_columns, varying
 
+OWN = ("_place", "_label")  # columns the report adds
 PLACES = ("scenario", "challenge", "network")
 _SAID = 3  # places whose verdicts are all said where no configuration suits them all
 TOP = 8  # configurations that get a colour
@@ -51,9 +52,16 @@ class Matter(NamedTuple):
     def shown(self, most: int) -> pd.DataFrame:
         """Return the summary's rows a figure has room for: the best of every place."""
         each = max(most // max(len(self.choices), 1), 1)
-        rank = self.summary["_label"].map({name: i for i, name in enumerate(self.ranking)})
-        best = rank.groupby(self.summary["_place"]).rank(method="first")
-        return self.summary[best <= each]
+        order = {
+            (place, rival.label): rank
+            for place, choice in self.choices.items()
+            for rank, rival in enumerate(choice.rivals)
+        }
+        rows = self.summary
+        ranks = [order[key] for key in zip(rows["_place"], rows["_label"], strict=True)]
+        place = rows["_place"].map({name: i for i, name in enumerate(self.choices)})
+        rows = rows.assign(_rank=ranks, _at=place).sort_values(["_at", "_rank"], kind="stable")
+        return rows.groupby("_place", sort=False).head(each).drop(columns=["_rank", "_at"])
 
 
 def gather(

@@ -49,11 +49,6 @@
                     family: getComputedStyle(document.body).fontFamily };
     layout.hoverlabel = { bgcolor: color("panel"), bordercolor: color("line"),
                           font: { color: color("text") }, namelength: -1 };
-    if (thin && layout.legend) {
-      delete layout.legend.entrywidth;
-      delete layout.legend.entrywidthmode;
-      if (layout.legend.y < 0) layout.legend.orientation = "v";
-    }
     layout.legend = Object.assign({ bgcolor: "rgba(0,0,0,0)" }, layout.legend);
     for (const name of ["xaxis", "yaxis"]) {
       const axis = layout[name];

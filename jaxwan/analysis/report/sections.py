@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from html import escape
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jaxwan.analysis.tables import Cell, shown_cells
 from jaxwan.analysis.wording import is_better_high, metric_text, metric_title, setting_title
 from jaxwan.columns import COLUMNS
 
-SHORT = 24  # configurations up to which the table stands whole
+SHORT = 16  # configurations up to which the table stands whole
 BEST = 12  # of more, so many stand above the fold
 PANELS = 4  # figures of one kind above the fold
 
@@ -152,11 +153,18 @@ def _losses(matter: Matter) -> Section:
     if not learned(matter) or matter.axis is not None:
         return Section("loss", "Loss against time", "", [])
     drawn = figures.losses(matter)
+    legend = _legend(matter, figures.line_swatch)
     note = (
         "<p class=note>Means over seeds with 95 % bands; medians where runs diverge. A line ends "
         f"where a tenth of its runs has ended.{_left_out(matter)}</p>"
     )
-    return Section("loss", "Loss against time", "{figures}" + note if drawn else "", drawn)
+    return Section("loss", "Loss against time", legend + "{figures}" + note if drawn else "", drawn)
+
+
+def _legend(matter: Matter, swatch: Callable[[Matter, str], str]) -> str:
+    """Write one legend for all the figures of a section."""
+    items = "".join(f"<li>{swatch(matter, name)}{escape(name)}" for name in matter.top)
+    return f"<ul class=legend>{items}</ul>"
 
 
 def _left_out(matter: Matter) -> str:
@@ -168,7 +176,8 @@ def _throughput(matter: Matter) -> Section:
     drawn = figures.throughput(matter)
     title = "Throughput by challenge" if len(matter.places) > 1 else "Throughput"
     note = f"<p class=note>Means with 95 % intervals.{_left_out(matter)}</p>"
-    return Section("throughput", title, "{figures}" + note if drawn else "",
+    legend = _legend(matter, figures.dot_swatch) if len(matter.places) > 1 else ""
+    return Section("throughput", title, legend + "{figures}" + note if drawn else "",
                    [drawn] if drawn else [])  # fmt: skip
 
 
@@ -246,7 +255,11 @@ def _censored(matter: Matter) -> Section:
     body = html_table(heads, rows)
     if len(rows) > SHORT:
         body = f"<details><summary>{len(rows)} configurations</summary>{body}</details>"
+    frame = matter.frame
+    never = int((~frame["reached"].astype(bool)).sum()) if learned(matter) else 0
+    early = sum(sum(entry["ended"].values()) for entry in found)
     note = (
+        f"<p>{never:,} of {len(frame):,} runs never reach the target, {early:,} end early.</p>"
         "<p class=note>A run that never reaches the target counts as infinite in medians and is "
         "left out of ratios; one that diverges has no loss.</p>"
     )
