@@ -114,7 +114,7 @@ def _marker(points: list[Point]) -> dict[str, Any]:
         "line": {"width": [2.5 if point.best else 0.8 for point in points], "color": "THEME_TEXT"},
         "color": COLORS[0],
     }  # fmt: skip
-    if np.isfinite(losses).sum() > 1:
+    if len({f"{loss:.3g}" for loss in losses if math.isfinite(loss)}) > 1:
         marker |= {
             "color": rounded(losses), "colorscale": "Viridis", "reversescale": True,
             "colorbar": {"title": {"text": "final<br>loss"}, "thickness": 10, "outlinewidth": 0},

@@ -9,8 +9,9 @@
     return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   }
 
-  /* Break a long name into lines of so many letters, and cut what is longer than three of them. */
+  /* Break a long name into lines of so many letters, and cut what is longer than so many lines. */
   function wrapped(text, width, lines) {
+    if (lines === 1) return plain(text.length > width ? text.slice(0, width - 1) + "…" : text);
     const out = [""];
     for (const word of String(text).split(" ")) {
       let rest = word;
