@@ -83,6 +83,8 @@ def test_a_target_never_reached_is_worse_than_any_time():
     found = two(times_a, times_b, metric="time_to_target_s", reached=reached)
     assert found.best == "a"
     assert not found.tied  # three reach of eight is significantly fewer
+    few = two([5.0] * 3, [np.nan] * 3, metric="time_to_target_s", reached=[True] * 3 + [False] * 3)
+    assert not few.tied
     nobody = two([np.nan] * 3, [np.nan] * 3, metric="time_to_target_s", reached=[False] * 6)
     assert nobody.best is None
     assert "No configuration reaches" in nobody.sentence

@@ -13,6 +13,7 @@ from jaxwan.analysis.wording import is_better_high, metric_text, metric_title
 from jaxwan.stats.intervals import Interval, mean_interval, quantiles
 from jaxwan.stats.paired import geometric_ratio, share_difference
 
+_MOSTLY = 0.5  # share from which on the best is above a rival that never has a value
 _WORKED = ("samples_per_s", "steps_per_s", "throughput_ratio")  # 0: nothing was accepted at all
 
 
@@ -51,8 +52,9 @@ def choose(runs: pd.DataFrame, labels: pd.Series, metric: str, confidence: float
     A run that never reaches the target, or diverges, counts as worst of all. The best has the best
     median time to target, or mean; runs without a value settle means. A rival is tied unless its
     paired ratio to the best (difference, where not all are positive) has an interval that shows
-    the best ahead, or it has a value in significantly fewer runs; the confidence is Bonferroni's,
-    over all rivals. `labels` tells the configurations apart and needs one run a seed each.
+    the best ahead, or it has a value in significantly fewer runs, or in none where most of the
+    best's have one; the confidence is Bonferroni's, over all rivals. `labels` tells the
+    configurations apart and needs one run a seed each.
 
     Raises:
         ValueError: when `labels` does not tell the configurations apart.
@@ -124,7 +126,8 @@ def _against(
     """Return how far the best is ahead of a rival, and whether the two are tied."""
     a, b = rival.to_numpy(np.float64), best.to_numpy(np.float64)
     has_a, has_b = np.isfinite(a), np.isfinite(b)
-    rarer = float(share_difference(has_a, has_b, confidence).high) < 0
+    never = not has_a.any() and has_b.mean() >= _MOSTLY
+    rarer = never or float(share_difference(has_a, has_b, confidence).high) < 0
     both = has_a & has_b
     over, under = (b[both], a[both]) if is_better_high(metric) else (a[both], b[both])
     lead = geometric_ratio(over, under, confidence)
