@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jaxwan.analysis.choose import choose, times
-from jaxwan.analysis.phase import phase, phase_records, render_phase
+from jaxwan.analysis.phase import axis_text, phase, phase_records, render_phase
 from jaxwan.analysis.phase_plot import Mark, plot_phase
 from jaxwan.analysis.sensitivity import render_sensitivity, sensitivity
 from jaxwan.analysis.tornado_plot import drawable, plot_tornado
@@ -83,7 +83,8 @@ def test_a_target_never_reached_is_worse_than_any_time():
     found = two(times_a, times_b, metric="time_to_target_s", reached=reached)
     assert found.best == "a"
     assert not found.tied  # three reach of eight is significantly fewer
-    few = two([5.0] * 3, [np.nan] * 3, metric="time_to_target_s", reached=[True] * 3 + [False] * 3)
+    few = two([5.0, 5.0, np.nan], [np.nan] * 3, metric="time_to_target_s",
+              reached=[True, True, *[False] * 4])  # fmt: skip
     assert not few.tied
     nobody = two([np.nan] * 3, [np.nan] * 3, metric="time_to_target_s", reached=[False] * 6)
     assert nobody.best is None
@@ -128,6 +129,7 @@ def test_ties_and_places_without_a_winner_are_marked(tmp_path):
     text = text_of(render_phase(found, "Which?"))
     assert text.split("\n")[1].split()[2] == "·"  # nobody gets there over the thinnest link
     assert "600 ms" in text  # round trip
+    assert axis_text("link.bandwidth_bps", 3.1623e6) == "3.16 Mbit/s"
     marks = [Mark("here", 1e6, 0.03), Mark("far away", 1e20, 9.0)]
     assert plot_phase(found, tmp_path / "deep" / "map.png", "Which?", marks).stat().st_size > 9000
     told = phase_records(found)
@@ -173,6 +175,16 @@ def test_main_effects_are_those_the_runs_were_made_with(tmp_path):
     assert table["gain"].iloc[0] == pytest.approx(8, rel=0.02)
     assert "a" in text_of(render_sensitivity(table))
     assert plot_tornado(table, tmp_path / "t.png", "Which?").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_interval_is_over_seeds_whatever_the_number_of_places():
+    rows = [
+        {"seed": s, "a": a, "b": b, "time_s": 2.0 ** (a * (1 + 0.5 * (-1) ** s)) * (1 + b)}
+        for s in range(4) for a in (0, 1) for b in range(50)
+    ]  # fmt: skip
+    row = sensitivity(pd.DataFrame(rows), "time_s").set_index("setting").loc["a"]
+    spread = 0.5 * math.sqrt(4 / 3) / 2 * 3.1824  # of the exponent: Student's t, three degrees
+    assert math.log2(row["effect_hi"]) == pytest.approx(1 + spread, rel=1e-3)
 
 
 def test_a_design_is_measured_from_its_base():

@@ -83,12 +83,13 @@ def _draw_cell(
     fills: dict[str, str],
 ) -> None:  # fmt: skip
     face = fills[winner] if winner else _BLANK
-    axis.add_patch(Rectangle(corner, *size, facecolor=face, edgecolor="white", lw=0.4))
+    axis.add_patch(Rectangle(corner, *size, facecolor=face, lw=0))
     if rival:
         stripes = Rectangle(corner, *size, fill=False, hatch=_HATCH, lw=0, edgecolor=fills[rival])
         axis.add_patch(stripes)
     if not winner:
         axis.add_patch(Rectangle(corner, *size, fill=False, hatch="...", lw=0, edgecolor="#b5b5b5"))
+    axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", lw=0.7))
 
 
 def _draw_borders(axis: Axes, found: Phase, across: np.ndarray, up: np.ndarray) -> None:
