@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from jaxwan.analysis.tables import setting_names
-from jaxwan.api import _executor, _plain, _progress
+from jaxwan.api import _executor, _plain, progress_bar
 from jaxwan.columns import identity_columns, varying
 from jaxwan.decide.until import FIRST, MOST, next_round, seed_stream, targets_of, wide_notes
 from jaxwan.experiment.errors import InputError
@@ -105,7 +105,7 @@ class _Rounds:
         number = len(self.frames)
         job = plan_job([self.by_id[name] for name in names], seeds)
         title = f"{self.own.name}, round {number + 1}: {len(names)} × {len(seeds)}"
-        with _progress(title, self.progress) as report:
+        with progress_bar(title, self.progress) as report:
             if self.out is None:
                 frame, curves = run_in_memory(job, report, self.executor(job))
             else:

@@ -45,7 +45,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _progress(title: str, show: bool) -> Iterator[Report | None]:
+def progress_bar(title: str, show: bool) -> Iterator[Report | None]:
+    """Show how far a sweep is, where wanted."""
     if not show:
         yield None
         return
@@ -106,7 +107,7 @@ def simulate(
     warnings = list(dict.fromkeys(text for _, told in found for text in told))
     job = plan_job([resolved for resolved, _ in found], wanted)
     executor = Local(job)
-    with _progress("simulating", progress) as report:
+    with progress_bar("simulating", progress) as report:
         frame, curves = run_in_memory(job, report, executor)
     return Results(frame, curves, warnings=warnings, tally=executor.tally)
 
@@ -143,7 +144,7 @@ def run(
         raise InputError("a shard needs a folder to keep its part in; give out=", "shard")
     own, job, warnings = _planned(sweep)
     executor = _executor(job, ray, learn_once)
-    with _progress(own.name, progress) as report:
+    with progress_bar(own.name, progress) as report:
         frame, curves = run_in_memory(job, report, executor)
     return Results(frame, curves, own.question, warnings, executor.tally)
 
@@ -171,7 +172,7 @@ def run_stored(
     part = check_shard((1, 1) if shard is None else shard)
     own, job, warnings = _planned(sweep)
     executor = _executor(job, ray, learn_once)
-    with _progress(own.name, progress) as report:
+    with progress_bar(own.name, progress) as report:
         try:
             store = Store.open(out, job.manifest(_plain(own), own.question, warnings))
             run_in_store(job, store, report, executor, part)

@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, bench_command, best_command, folders, trace_command, variance_command
+from jaxwan import (
+    answers,
+    bench_command,
+    best_command,
+    folders,
+    phase_command,
+    report_command,
+    tornado_command,
+    trace_command,
+    variance_command,
+)
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -36,6 +46,9 @@ def register(app: typer.Typer) -> None:
     folders.register(app)
     trace_command.register(app)
     variance_command.register(app)
+    report_command.register(app)
+    phase_command.register(app)
+    tornado_command.register(app)
     published.register(app)
 
 

@@ -97,7 +97,7 @@ def _labels(runs: pd.DataFrame) -> dict[Any, str]:
     return {row["config_id"]: setting_names(row, names) or str(row["config_id"]) for row in rows}
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """One configuration's curve on its time grid."""
 
     label: str
@@ -106,7 +106,7 @@ class _Line(NamedTuple):
     center: Interval  # [time]
 
 
-def _line(label: str, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> _Line | None:
+def line_of(label: str, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> Line | None:
     """Put the runs of a configuration on one grid; None where they left no curve."""
     parts = [points[run] for run in runs["run_id"] if run in points]
     if not parts:
@@ -114,15 +114,15 @@ def _line(label: str, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> _L
     diverged = _diverged(runs, points)
     times, losses = _on_common_times(parts, np.inf if diverged else np.nan)
     if not diverged:
-        return _Line(label, times, losses, mean_interval(losses))
+        return Line(label, times, losses, mean_interval(losses))
     label = f"{label} (median; {diverged} of {len(parts)} diverge)"
-    return _Line(label, times, losses, quantile_interval(losses, 0.5))
+    return Line(label, times, losses, quantile_interval(losses, 0.5))
 
 
 def _draw_losses(axis: Axes, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]) -> None:
     labels = _labels(runs)
     groups = runs.groupby("config_id", sort=False)
-    found = [_line(labels[config], mine, points) for config, mine in groups]
+    found = [line_of(labels[config], mine, points) for config, mine in groups]
     lines = [line for line in found if line]
     length, unit = duration_unit(max((line.times[-1] for line in lines), default=1.0))
     ceiling = _CEILING * _initial_loss(lines)
@@ -135,13 +135,13 @@ def _draw_losses(axis: Axes, runs: pd.DataFrame, points: dict[Any, pd.DataFrame]
     _tidy(axis)
 
 
-def _initial_loss(lines: list[_Line]) -> float:
+def _initial_loss(lines: list[Line]) -> float:
     first = [float(line.center.mean[0]) for line in lines if np.isfinite(line.center.mean[0])]
     return max(first, default=math.inf)
 
 
 def _draw_line(
-    axis: Axes, line: _Line, place: int, length: float, sparse: bool, ceiling: float
+    axis: Axes, line: Line, place: int, length: float, sparse: bool, ceiling: float
 ) -> None:
     def shown(values: np.ndarray) -> np.ndarray:
         return np.clip(values, None, 2 * ceiling)

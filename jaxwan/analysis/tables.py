@@ -150,7 +150,7 @@ def render_summary(summary: pd.DataFrame, title: str | None = None) -> SummaryTa
     identity = _identity(summary)
     summary, thinning = thinned(summary, identity)
     differing = varying(summary, identity) if len(summary) > 1 else _given(_HEADLINE, identity)
-    cells = [cell for cell in CELLS if _shown(summary, cell)] + _other_cells(summary)
+    cells = shown_cells(summary)
     rows = summary.to_dict("records")
     lines: list[Line] = []
     for row, (place, settings) in zip(rows, _labels(rows, differing), strict=True):
@@ -203,6 +203,11 @@ def _shown(summary: pd.DataFrame, cell: Cell) -> bool:
         return f"{cell.metric}_q50" in summary and bool(summary["reached_mean"].gt(0).any())
     central = f"{cell.metric}_q50" if cell.metric == "time_to_target_s" else f"{cell.metric}_mean"
     return central in summary and bool(summary[central].notna().any())
+
+
+def shown_cells(summary: pd.DataFrame) -> list[Cell]:
+    """Choose the columns a summary has something to say in."""
+    return [cell for cell in CELLS if _shown(summary, cell)] + _other_cells(summary)
 
 
 def _other_cells(summary: pd.DataFrame) -> list[Cell]:

@@ -1,0 +1,88 @@
+"""`jaxwan report`: a results folder as a page, a text and a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from jaxwan.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxwan.analysis.report.matter import Matter
+
+out = Console()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("report")(report_command)
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A results folder, finished or not.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", help="The page; report.html in the folder.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What decides; the time to target where it is reached.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the decision.")] = 0.95,
+    text: Annotated[bool, typer.Option("--text", help="Print the report; no page.")] = False,
+    png: Annotated[bool, typer.Option("--png", help="Draw it too, beside the page.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON; no page.")
+    ] = False,
+) -> None:
+    """Write a results folder as one page that needs no network; runs nothing."""
+    from jaxwan import shell
+
+    results = shell.loaded(folder)
+    if as_json:
+        shell.report(results, folder, as_json)
+        return
+    matter = matter_of(results, folder, metric, confidence)
+    if text:
+        from jaxwan.analysis.report.text import report_text
+
+        typer.echo(report_text(matter), nl=False)
+    else:
+        shell.report(results, folder, as_json)
+    page = None if text else written(matter, target or folder / "report.html")
+    if png:
+        from jaxwan.analysis.report.picture import report_picture
+
+        drawn = report_picture(matter, (target or folder / "report.html").with_suffix(".png"))
+        out.print(f"drawn    {drawn}", soft_wrap=True, highlight=False)
+    if page:
+        out.print(f"report   {page}", soft_wrap=True, highlight=False)
+
+
+def matter_of(results: Any, folder: Path, metric: str | None, confidence: float) -> Matter:
+    """Return what there is to report of results and the manifest beside them.
+
+    Raises:
+        InputError: for a folder without runs, or an unknown metric.
+    """
+    from jaxwan.analysis.report.matter import gather
+    from jaxwan.store import Store
+
+    try:
+        manifest = Store(folder).manifest
+        summary = results.summary(None, 0.95)
+        return gather(results.frame, results.curves, summary, results.question, results.warnings,
+                      manifest, os.fspath(folder), metric, confidence)  # fmt: skip
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def written(matter: Matter, target: Path) -> Path:
+    """Write the page and return its path."""
+    from jaxwan.analysis.report.page import page
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(matter), encoding="utf-8")
+    return target

@@ -1,0 +1,118 @@
+"""What commands share: where they print, how they end early, and how results are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from jaxwan.analysis.humane import number
+from jaxwan.experiment.errors import InputError
+
+out = Console()
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+RESUME = "finished chunks are kept in {}; the same command goes on from there"
+
+
+@contextmanager
+def interruptible(advice: str) -> Iterator[None]:
+    """End at once on Ctrl-C with one line of advice: what is stored is whole at any moment.
+
+    Compilation in other threads cannot be interrupted, so unwinding would wait for it.
+    """
+
+    def stop(*_: Any) -> None:
+        err.show_cursor(True)
+        err.print(f"\ninterrupted: {escape(advice)}")
+        sys.stdout.flush()
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, NaN and infinities refused."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def saving(wanted: int, trained: int) -> str:
+    """Say how many learners were spared by runs that share one."""
+    return (
+        f"trained {trained:,} learners for {wanted:,} runs: {number(wanted / max(trained, 1))} "
+        "times fewer, since runs that learn the same share one"
+    )
+
+
+def report(results: Any, folder: Path | None, as_json: bool) -> None:
+    """Print the summary and why runs fail; with a folder, draw the picture too."""
+    from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
+
+    summary, reasons = results.summary(), results.success_reasons()
+    picture = results.plot(folder / "results.png") if folder else None
+    if as_json:
+        facts: dict[str, Any] = {"question": results.question, "warnings": list(results.warnings)}
+        if results.tally:
+            facts["learners"] = dict(zip(("wanted", "trained"), results.tally, strict=True))
+        places = {"picture": picture, "results": folder} if folder else {}
+        failed = {str(config): counts.to_dict() for config, counts in reasons.iterrows()}
+        tables = {"summary": summary_records(summary), "failed_criteria": failed}
+        print_json(facts | tables | places)
+        return
+    out.print(render_summary(summary, title=results.question or None))
+    why = render_reasons(reasons, summary)
+    if why:
+        out.print()
+        out.print(why, highlight=False)
+    for warning in results.warnings:
+        err.print(f"[yellow]warning[/] {escape(warning)}")
+    if results.tally and results.tally[0] > results.tally[1]:
+        out.print(f"\n{saving(*results.tally)}", highlight=False)
+    if folder:
+        out.print(f"\npicture  {picture}\nresults  {folder}", soft_wrap=True, highlight=False)
+
+
+def report_folder(folder: Path, as_json: bool, tally: tuple[int, int] | None = None) -> None:
+    """Print the summary of a results folder, read part by part, and draw its picture.
+
+    Raises:
+        InputError: where there is none, or a damaged one.
+    """
+    from jaxwan.results import Results
+    from jaxwan.rounds import round_folders
+    from jaxwan.streamed import StoredResults
+
+    try:
+        rounds = round_folders(folder)
+        results = Results.load(folder) if rounds else StoredResults(folder, tally)
+        report(results, folder, as_json)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+
+
+def loaded(folder: Path) -> Any:
+    """Read a results folder.
+
+    Raises:
+        InputError: where there is none, or a damaged one.
+    """
+    from jaxwan.results import Results
+
+    try:
+        return Results.load(folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
