@@ -24,7 +24,7 @@ def bench_command(as_json: AsJson = False) -> None:
     """Measure how fast this machine simulates and learns."""
     from jaxwan.bench import bench_arrivals
     from jaxwan.bench_learning import bench_learning
-    from jaxwan.engine import use_all_cores
+    from jaxwan.core.devices import use_all_cores
 
     use_all_cores()
     records = bench_arrivals() + bench_learning()

@@ -13,7 +13,6 @@ A chunk of fixed shape is the unit of work. A program holds one chunk per local 
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -197,23 +196,6 @@ def train_runs(
     curve = jax.lax.fori_loop(0, used, one, Curve(none, none, none))
     floor = jax.vmap(lambda own: problem.floor(static, own, task), axis_size=runs)(knobs.problem)
     return Trained(jax.tree.map(lambda x: x.reshape(runs, points), curve), floor)
-
-
-def use_all_cores() -> None:
-    """Show JAX one CPU device per core, if its backends have not started yet."""
-    cores = core_count()
-    if jax.config.jax_num_cpu_devices <= 0 and cores > 1:  # type: ignore[attr-defined]
-        try:
-            jax.config.update("jax_num_cpu_devices", cores)
-        except RuntimeError:
-            return
-
-
-def core_count() -> int:
-    """Return the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -283,7 +283,9 @@ def test_adaptive_sweeps_extend_resume_and_load_as_one(few, tmp_path):
         loaded.frame[loaded.frame["seed"] < 4].reset_index(drop=True), wide.frame
     )
     parts = round_folders(folder)[1] / "parts"
-    next(parts.glob("*.parquet")).unlink()
+    lost = next(parts.glob("*.parquet"))
+    lost.unlink()
+    lost.with_suffix(".json").unlink()
     again = adaptive.run_until(sweep, "time_s: 0.001%", folder, most=8)
     pd.testing.assert_frame_equal(again.frame, narrow.frame)
     facts = commands.status_of(folder)

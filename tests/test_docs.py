@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxwan.api import simulate
@@ -11,6 +13,7 @@ from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
 from jaxwan.families import page, settings_of
+from jaxwan.learning.compressors import Form
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"```toml\n# (\S+\.toml)\n(.*?)```", re.DOTALL)
@@ -81,3 +84,22 @@ def test_a_network_beside_its_fleet_is_found_from_anywhere(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (worker,) = resolve(Experiment(scenario="simple", challenge="fleets/house.toml")).workers
     assert (worker.up_bps, worker.delay_s) == (3e6, 0.07)
+
+
+def test_the_compressor_of_the_page_is_what_it_claims():
+    """A message is as long as claimed and decodes to what was sent, as the contract tests ask."""
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    code = next(block for block in text.split("```") if "DECADES" in block)
+    space = {}
+    exec(code.removeprefix("python\n"), space)
+    member, form = space["DECADES"]["decades"], Form(((7, 11),))
+    update = np.random.default_rng(0).normal(0.0, 0.01, form.dim).astype(np.float32)
+    update[:3] = 0.0, 1e-9, 1e30
+    knobs = {name: knob.default for name, knob in member.knobs.items()}
+    sent, _ = member.apply(form, knobs, (), None, jnp.asarray(update))
+    blob = member.pack(form, knobs, None, np.asarray(sent))
+    assert len(blob) == member.wire(form, knobs).bytes
+    assert np.allclose(member.unpack(form, knobs, blob), sent, rtol=1e-5)
+    big = np.abs(update) > 1e-4
+    assert np.allclose(np.log10(np.abs(sent[big][1:] / update[big][1:])), 0.0, atol=0.51)
+    assert not np.any(sent[:2])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import jaxwan as jw
-from jaxwan.engine import use_all_cores
+from jaxwan.core.devices import use_all_cores
 
 pytestmark = pytest.mark.gpu
 

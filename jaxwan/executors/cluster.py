@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from jaxwan.engine import core_count
+from jaxwan.core.devices import core_count
 from jaxwan.executors.job import Done, Job, Progress, Report
 from jaxwan.executors.lessons import Tally
 from jaxwan.executors.local import Local

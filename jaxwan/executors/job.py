@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from jaxwan import engine, work
+from jaxwan.core.devices import use_all_cores
 from jaxwan.executors.lessons import Tally
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
@@ -80,7 +81,7 @@ def plan_job(experiments: Sequence[Resolved], seeds: Sequence[int]) -> Job:
     Raises:
         InputError: for models that this machine's memory cannot hold.
     """
-    engine.use_all_cores()
+    use_all_cores()
     own, devices = distinct(experiments), engine.device_count()
     found = work.programs(own, len(seeds))
     cut = work.chunks(found, own, tuple(seeds))
