@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jaxwan import answers, bench_command, best_command, trace_command
+from jaxwan import (
+    answers,
+    bench_command,
+    best_command,
+    passing_command,
+    recommend_command,
+    trace_command,
+)
 from jaxwan.experiment.errors import InputError
 from jaxwan.published import command as published
 
@@ -31,6 +38,8 @@ def register(app: typer.Typer) -> None:
     answers.register(app)
     bench_command.register(app)
     best_command.register(app)
+    passing_command.register(app)
+    recommend_command.register(app)
     trace_command.register(app)
     published.register(app)
 

@@ -52,6 +52,8 @@ FLOORS = {
     "jaxwan.families": 7,
     "jaxwan.members": 7,
     "jaxwan.oneshot": 7,
+    "jaxwan.passing_command": 7,
+    "jaxwan.recommend_command": 7,
     "jaxwan.trace_command": 7,
     "jaxwan.harness": 7,
 }
