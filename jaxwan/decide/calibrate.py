@@ -162,7 +162,8 @@ def calibrate(
     measured = read_log(log)
     steps = [np.mean(one.values["step"]) for one in measured if "step" in one.values]
     reference = reference_s or (float(min(steps)) if steps else None)
-    workers, notes = {}, []
+    workers: dict[str, dict[str, Figure]] = {}
+    notes: list[str] = []
     for one in measured:
         workers[one.name] = _worker(one, reference, confidence, notes)
     regions = {one.name: one.region for one in measured}
@@ -239,7 +240,8 @@ def _noise(measured: list[Measured], confidence: float) -> Figure | None:
         return None
     tail = (1 - confidence) / 2
     high, low = (float(special.chdtri(freedom, 1 - side)) for side in (tail, 1 - tail))
-    return Figure(*(math.sqrt(squares / by) for by in (freedom, low, high)), n)
+    center, least, most = (math.sqrt(squares / by) for by in (freedom, low, high))
+    return Figure(center, least, most, n)
 
 
 def _written(value: float) -> str:

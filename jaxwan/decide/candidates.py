@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxwan.experiment.catalog import load_challenge
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.lower import config_id, learn_plan, world_plan
-from jaxwan.experiment.resolve import resolve
+from jaxwan.experiment.resolve import failures_for, resolve
 from jaxwan.experiment.resolved import Resolved, Scenario
 from jaxwan.experiment.spec import Experiment
 
-STEPS = 240  # of the proxy: six rounds of the longest H
+STEPS = 200  # of the proxy: five rounds of the longest H
 TIMED_STEPS = 80  # of the timing-only runs: two such rounds
-POINTS = 24  # evaluations
+POINTS = 20  # evaluations
 LOCAL_STEPS = (10, 20, 40)
 COMPRESSORS: dict[str, tuple[int, dict[str, Any]]] = {  # harshness, settings
     "none": (0, {"kind": "none"}),
@@ -30,7 +31,7 @@ COMPRESSORS: dict[str, tuple[int, dict[str, Any]]] = {  # harshness, settings
 SUMS = ("none", "fp16")
 FAR = 6.0  # times the least: nothing in the grid loses so much in steps
 SLACK = 1.01  # "no worse" of two timings
-PLANS, PROGRAMS = 12, 6
+PLANS, PROGRAMS = 9, 5
 OUTER_LRS = (0.4, 1.0)  # tried beside the usual one where plans are left
 
 
@@ -72,13 +73,13 @@ def _settings() -> Iterator[tuple[str, str, int, dict[str, Any], str, str]]:
             for steps in LOCAL_STEPS:
                 own = {"kind": "diloco", "local_steps": steps}
                 yield f"DiLoCo H={steps}", "diloco", steps, own, compressor, exchange
-    for compressor in ("none", "fp16", "int8"):
-        peers = "ring" if compressor in SUMS else "all_gather"
+    for compressor in SUMS:
         for steps in LOCAL_STEPS[1:]:
             own = {"kind": "streaming_diloco", "local_steps": steps}
-            yield f"Streaming DiLoCo H={steps}", "streaming_diloco", steps, own, compressor, peers
+            yield f"Streaming DiLoCo H={steps}", "streaming_diloco", steps, own, compressor, "ring"
         own = {"kind": "local_sgd", "local_steps": 10}
-        yield "local SGD H=10", "local_sgd", 10, own, compressor, peers
+        yield "local SGD H=10", "local_sgd", 10, own, compressor, "ring"
+    for compressor in ("none", "fp16", "int8"):
         yield "async", "async", 1, {"kind": "async", "max_staleness": 20}, compressor, "star"
         own = {"kind": "async_local_sgd", "local_steps": 20, "max_staleness": 20}
         yield "async local SGD H=20", "async_local_sgd", 20, own, compressor, "star"
@@ -88,14 +89,13 @@ def _settings() -> Iterator[tuple[str, str, int, dict[str, Any], str, str]]:
 
 
 def _resolved(fleet: str, scenario: Scenario, fields: dict[str, Any], name: str) -> Resolved:
-    experiment = Experiment(
-        scenario="llm_scale", challenge=fleet, steps=STEPS, aggregator="mean",
-        learning={"eval_points": POINTS}, **fields,
-    )  # fmt: skip
+    own: dict[str, Any] = {"aggregator": "mean", "learning": {"eval_points": POINTS}, **fields}
+    experiment = Experiment(scenario="llm_scale", challenge=fleet, **own)
     found = replace(resolve(experiment, {"plan": name}), scenario=scenario)
     target = scenario.target_loss
-    own = found.optimizer if "local_steps" in found.strategy.static else scenario.optimizer
-    return replace(found, target_loss=target, optimizer=own)
+    inner = found.optimizer if "local_steps" in found.strategy.static else scenario.optimizer
+    failures = failures_for(load_challenge(fleet), experiment, found.workers, scenario.step_s)
+    return replace(found, target_loss=target, optimizer=inner, failures=failures)
 
 
 def candidates(fleet: str, scenario: Scenario, **world: Any) -> list[Candidate]:
@@ -108,7 +108,7 @@ def candidates(fleet: str, scenario: Scenario, **world: Any) -> list[Candidate]:
     for label, family, steps, strategy, compressor, exchange in _settings():
         name = f"{label}, {compressor if compressor != 'none' else 'uncompressed'}, {exchange}"
         fields = {"strategy": strategy, "compressor": COMPRESSORS[compressor][1],
-                  "exchange": exchange, "buffer": 1} | world  # fmt: skip
+                  "exchange": exchange, "buffer": 1, "steps": STEPS} | world  # fmt: skip
         try:
             resolved = _resolved(fleet, scenario, fields, name)
         except InputError as error:

@@ -128,12 +128,12 @@ def _ranked(
     found: list[Resolved], first: pd.DataFrame
 ) -> dict[tuple[str, str], list[Resolved]]:
     """Return each place's settings: most successes first, the cheapest of them first."""
+    good, cost = first["success"].to_dict(), first["cost"].to_dict()
     places: dict[tuple[str, str], list[Resolved]] = {}
     for one in found:
         places.setdefault((one.challenge, one.scenario.name), []).append(one)
     for own in places.values():
-        own.sort(key=lambda one: (-int(first.loc[config_id(one), "success"]),
-                                  float(first.loc[config_id(one), "cost"])))  # fmt: skip
+        own.sort(key=lambda one: (-good[config_id(one)], cost[config_id(one)]))
     return places
 
 

@@ -39,7 +39,7 @@ METRICS = {"time": "time_to_target_s", "cost": "cost_usd", "energy": "energy_j"}
 FIGURES = {"time": "hours", "cost": "usd", "energy": "kwh"}
 BATCH_TOKENS = 65_536  # of one worker's step
 TOKENS_A_PARAMETER = 20  # Hoffmann et al. 2022
-TIMED_SEEDS, BLOCK = 4, 64
+TIMED_SEEDS, BLOCK, MOST = 4, 32, 128
 KWH = 3.6e6
 HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
 NUMBER = r"(\d+(?:\.\d+)?(?:e\d+)?)"
@@ -73,6 +73,7 @@ class Recommendation(NamedTuple):
     steps: int  # of every worker in it
     blocks: dict[str, str]  # settings in the words of training frameworks
     experiment: Resolved  # of the choice
+    plans: dict[str, Resolved]  # all that were raced
     race: Race
     notes: list[str]
 
@@ -139,9 +140,8 @@ def until_target(frame: pd.DataFrame) -> pd.DataFrame:
     reached = frame["reached"].to_numpy(bool)
     when = np.where(reached, frame["time_to_target_s"], np.nan)
     share = when / frame["time_s"].to_numpy()
-    samples = frame["samples_per_s"].to_numpy() * when
     return frame.assign(
-        cost_usd=frame["cost_usd"] * share, energy_j=frame["energy_j"] * share, samples=samples,
+        cost_usd=frame["cost_usd"] * share, energy_j=frame["energy_j"] * share,
         strategy=frame["plan"], compressor="any",
     ).drop(columns="plan")  # fmt: skip
 
@@ -157,7 +157,7 @@ def recommend(
     batch_tokens: int = BATCH_TOKENS,
     confidence: float = 0.95,
     delta: float = 0.05,
-    most: int = 2 * BLOCK,
+    most: int = MOST,
     plans: int = PLANS,
     programs: int = PROGRAMS,
     tell: Tell | None = None,
@@ -208,7 +208,7 @@ def recommend(
                              "runner": runner, "tell": tell}  # fmt: skip
     raced = race([one.resolved for one in left.plans], METRICS[metric], **asked)
     table = whole_training(raced, names, samples)
-    raced, table = within(raced, table, names, limit, METRICS[metric], asked, samples)
+    raced, table = within(raced, table, names, limit, METRICS[metric], asked)
     return _told(own, left, len(found), wanted, batch_tokens, raced, table, limit)
 
 
@@ -219,7 +219,8 @@ def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> 
     for it.
     """
     runs = raced.runs
-    taken = runs.groupby("strategy")["samples"].mean()
+    samples_each = runs["samples_per_s"] * runs["time_to_target_s"]
+    taken = samples_each.groupby(runs["strategy"]).mean()
     sync = [name for name, one in names.items() if one.learning == BASELINE]
     usual = float(taken.get(sync[0], np.nan)) if sync else np.nan
     scale = samples / (usual if usual > 0 else float(taken.min()))
@@ -239,7 +240,7 @@ def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> 
 
 def within(
     raced: Race, table: pd.DataFrame, names: dict[str, Candidate], limit: Budget, metric: str,
-    asked: dict[str, Any], samples: float,
+    asked: dict[str, Any],
 ) -> tuple[Race, pd.DataFrame]:  # fmt: skip
     """Return the race and table of the plans within the budget, where the winner is not."""
     over = (table["hours"] > limit.hours) | (table["usd"] > limit.usd)
@@ -270,7 +271,8 @@ def _told(
     notes = [*_memory(own, chosen), *LIMITS, *_unsure(raced, table)]
     return Recommendation(
         choice, sentence, raced.certified, table, left.reasons, considered, own, tokens, steps,
-        blocks(chosen, steps), chosen, raced, notes,
+        blocks(chosen, steps), chosen,
+        {name: one.resolved for name, one in by_name.items()}, raced, notes,
     )  # fmt: skip
 
 
