@@ -16,6 +16,8 @@ _HOME = {
     "run": "jaxwan.api",
     "run_until": "jaxwan.adaptive",
     "best": "jaxwan.analysis.best",
+    "recommend": "jaxwan.decide.recommend",
+    "calibrate": "jaxwan.decide.calibrate",
     "Link": "jaxwan.transfers",
     "transfer_time": "jaxwan.transfers",
     "trace": "jaxwan.timeline",

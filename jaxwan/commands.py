@@ -16,7 +16,9 @@ from jaxwan import (
     bench_command,
     best_command,
     folders,
+    passing_command,
     phase_command,
+    recommend_command,
     report_command,
     tornado_command,
     trace_command,
@@ -44,6 +46,8 @@ def register(app: typer.Typer) -> None:
     bench_command.register(app)
     best_command.register(app)
     folders.register(app)
+    passing_command.register(app)
+    recommend_command.register(app)
     trace_command.register(app)
     variance_command.register(app)
     report_command.register(app)

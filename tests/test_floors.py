@@ -62,6 +62,8 @@ FLOORS = {
     "jaxwan.shell": 7,
     "jaxwan.tornado": 7,
     "jaxwan.tornado_command": 7,
+    "jaxwan.passing_command": 7,
+    "jaxwan.recommend_command": 7,
     "jaxwan.trace_command": 7,
     "jaxwan.variance_command": 7,
     "jaxwan.harness": 7,

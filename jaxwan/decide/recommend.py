@@ -1,0 +1,315 @@
+"""Recommend: the best way to train a model on a fleet, by timing first and by learning then."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxwan.analysis.humane import duration, number, percent
+from jaxwan.decide.blocks import blocks
+from jaxwan.decide.candidates import (
+    PLANS,
+    PROGRAMS,
+    Candidate,
+    Pruned,
+    by_plan,
+    candidates,
+    program_of,
+    prune,
+    timing_of,
+)
+from jaxwan.decide.race import Race, Tell, race
+from jaxwan.experiment.errors import InputError, shown, unknown_name
+from jaxwan.experiment.lower import config_id
+from jaxwan.experiment.model_size import Model, model_of, scenario_for
+from jaxwan.experiment.prices import device
+from jaxwan.experiment.resolve import resolve
+from jaxwan.experiment.resolved import Resolved
+from jaxwan.experiment.spec import Experiment
+from jaxwan.stats.intervals import mean_interval
+from jaxwan.sweep import plan_job, run_in_memory
+
+METRICS = {"time": "time_to_target_s", "cost": "cost_usd", "energy": "energy_j"}
+FIGURES = {"time": "hours", "cost": "usd", "energy": "kwh"}
+BATCH_TOKENS = 65_536  # of one worker's step
+TOKENS_A_PARAMETER = 20  # Hoffmann et al. 2022
+TIMED_SEEDS, BLOCK, MOST = 4, 32, 128
+KWH = 3.6e6
+HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
+NUMBER = r"(\d+(?:\.\d+)?(?:e\d+)?)"
+BASELINE = ("sync", 1, "none")
+LIMITS = (
+    "A small decoder learned, not the full model: how a larger H or a harsher compressor slows "
+    "learning is the proxy's, and so are its learning rates.",
+    "Times, bytes and prices are the full model's, over ideal links, without failures unless the "
+    "fleet has them.",
+)
+
+
+class Budget(NamedTuple):
+    """The most that a whole training may take."""
+
+    hours: float = math.inf
+    usd: float = math.inf
+
+
+class Recommendation(NamedTuple):
+    """What to use, how sure that is, and what it costs."""
+
+    choice: str
+    sentence: str
+    certified: bool  # with the confidence nothing raced is better by more than delta
+    table: pd.DataFrame  # one row a raced plan, best first; figures of a whole training
+    pruned: dict[str, int]  # why settings were not raced, and how many
+    considered: int
+    model: Model
+    tokens: float  # of a whole training
+    steps: int  # of every worker in it
+    blocks: dict[str, str]  # settings in the words of training frameworks
+    experiment: Resolved  # of the choice
+    plans: dict[str, Resolved]  # all that were raced
+    race: Race
+    notes: list[str]
+
+
+def budget_of(text: str | None) -> Budget:
+    """Read a budget of a whole training: "$5000", "300 h", or both joined by a comma.
+
+    Raises:
+        InputError: for anything else.
+    """
+    found = Budget()
+    for part in (text or "").split(",") if text else ():
+        own = part.strip().lower()
+        dollars = re.fullmatch(rf"(?:\$|usd)\s*{NUMBER}", own)
+        dollars = dollars or re.fullmatch(rf"{NUMBER}\s*(?:\$|usd)", own)
+        hours = re.fullmatch(rf"{NUMBER}\s*(s|min|h|d)", own)
+        if dollars and float(dollars[1]) > 0:
+            found = found._replace(usd=float(dollars[1]))
+        elif hours and float(hours[1]) > 0:
+            found = found._replace(hours=float(hours[1]) * HOURS[hours[2]])
+        else:
+            raise InputError(f"expected dollars or a duration such as $5000 or 300h, got "
+                             f"{shown(text)}", "budget")  # fmt: skip
+    return found
+
+
+class Blocks:
+    """Runs plans on blocks of seeds, whole programs at a time, so that each compiles but once.
+
+    Every figure is that until the target: a run that did not reach it has none.
+    """
+
+    def __init__(self, plans: Sequence[Resolved], size: int) -> None:
+        self.size, self.runs = size, 0
+        self.programs: dict[Any, list[Resolved]] = {}
+        for one in plans:
+            self.programs.setdefault(program_of(one), []).append(one)
+        self.found: dict[tuple[str, int], pd.DataFrame] = {}  # (plan, block) -> rows
+
+    def __call__(self, experiments: list[Resolved], seeds: range) -> pd.DataFrame:
+        """Return the rows of experiments on seeds."""
+        blocks = range(seeds.start // self.size, (seeds.stop - 1) // self.size + 1)
+        for block in blocks:
+            missing = {program_of(one) for one in experiments
+                       if (config_id(one), block) not in self.found}  # fmt: skip
+            self._run([one for key in self.programs if key in missing
+                       for one in self.programs[key]], block)  # fmt: skip
+        rows = pd.concat([self.found[config_id(one), block] for one in experiments
+                          for block in blocks], ignore_index=True)  # fmt: skip
+        return rows[rows["seed"].between(seeds.start, seeds.stop - 1)].reset_index(drop=True)
+
+    def _run(self, plans: list[Resolved], block: int) -> None:
+        if not plans:
+            return
+        seeds = range(block * self.size, (block + 1) * self.size)
+        frame = until_target(run_in_memory(plan_job(plans, list(seeds)))[0])
+        self.runs += len(frame)
+        for name, rows in frame.groupby("config_id", sort=False):
+            self.found[str(name), block] = rows
+
+
+def until_target(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with cost and energy until the target, and the plan's name as the strategy."""
+    reached = frame["reached"].to_numpy(bool)
+    when = np.where(reached, frame["time_to_target_s"], np.nan)
+    share = when / frame["time_s"].to_numpy()
+    return frame.assign(
+        cost_usd=frame["cost_usd"] * share, energy_j=frame["energy_j"] * share,
+        strategy=frame["plan"], compressor="any",
+    ).drop(columns="plan")  # fmt: skip
+
+
+def recommend(
+    model: str,
+    fleet: str | os.PathLike[str] = "aws_regions",
+    target: float | None = None,
+    budget: str | None = None,
+    *,
+    metric: str = "time",
+    tokens: float | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    confidence: float = 0.95,
+    delta: float = 0.05,
+    most: int = MOST,
+    plans: int = PLANS,
+    programs: int = PROGRAMS,
+    tell: Tell | None = None,
+    **world: Any,
+) -> Recommendation:
+    """Recommend a way to train a model on a fleet.
+
+    All settings are timed first, at full size and without learning; what cannot be the best is
+    dropped, and at most `plans` are raced, a small decoder learning in each. `model` is a size
+    ("1B") or a Hugging Face config.json, `fleet` a challenge's name or a fleet's file, `target` a
+    held-out loss of the proxy, `budget` what a whole training of `tokens` (20 a parameter unless
+    told) may take: "$5000", "300h". `metric` is time, cost or energy; `world` are further fields of
+    the experiments, such as `link`.
+
+    A whole training is to synchronous training what the target is to the proxy: the figures of all
+    plans are scaled by one factor, so that theirs takes the tokens.
+
+    Raises:
+        InputError: for anything that cannot be read, or where nothing is left within the budget.
+
+    Example:
+        >>> import jaxwan as jw
+        >>> jw.recommend("1B", "aws_regions", budget="$20000").sentence
+    """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    if most < 2 or not 1 <= batch_tokens <= 10**9 or (target is not None and not target > 0):
+        raise InputError("most must be at least 2, batch_tokens at least 1, target above 0")
+    say: Callable[[str], None] = tell or (lambda _: None)
+    own, limit = model_of(model), budget_of(budget)
+    wanted = float(tokens or TOKENS_A_PARAMETER * own.parameters)
+    base = resolve(Experiment(scenario="llm_scale")).scenario
+    scenario = scenario_for(own, batch_tokens, base, target)
+    found = candidates(str(fleet), scenario, **world)
+    say(f"timing {len(found)} settings")
+    timed = run_in_memory(plan_job(timing_of(found), list(range(TIMED_SEEDS))))[0]
+    samples = wanted / batch_tokens * scenario.batch
+    ceilings = {"time": limit.hours * 3600 / samples, "cost": limit.usd / samples}
+    left = prune(found, by_plan(timed, [one.name for one in found]), metric, ceilings, plans,
+                 programs)  # fmt: skip
+    names = {one.name: one for one in left.plans}
+    if len(names) < 2:
+        raise InputError("nothing but synchronous training is left to race: the budget is below "
+                         "what any setting takes", "budget")  # fmt: skip
+    say(f"racing {len(names)} plans")
+    runner = Blocks([one.resolved for one in left.plans], min(BLOCK, most))
+    asked: dict[str, Any] = {"confidence": confidence, "delta": delta, "most": most,
+                             "runner": runner, "tell": tell}  # fmt: skip
+    raced = race([one.resolved for one in left.plans], METRICS[metric], **asked)
+    table = whole_training(raced, names, samples)
+    raced, table = within(raced, table, names, limit, METRICS[metric], asked)
+    return _told(own, left, len(found), wanted, batch_tokens, raced, table, limit)
+
+
+def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> pd.DataFrame:
+    """Return one row a plan: hours, dollars and kWh of a whole training with their intervals.
+
+    Where synchronous training never reaches the target, the plan that takes fewest samples stands
+    for it.
+    """
+    runs = raced.runs
+    samples_each = runs["samples_per_s"] * runs["time_to_target_s"]
+    taken = samples_each.groupby(runs["strategy"]).mean()
+    sync = [name for name, one in names.items() if one.learning == BASELINE]
+    usual = float(taken.get(sync[0], np.nan)) if sync else np.nan
+    scale = samples / (usual if usual > 0 else float(taken.min()))
+    table = raced.best.table.reset_index(drop=True)
+    for figure, metric in METRICS.items():
+        length = {"time": 3600.0, "cost": 1.0, "energy": KWH}[figure]
+        column = FIGURES[figure]
+        for place, name in enumerate(table["setting"]):
+            values = runs.loc[runs["strategy"] == name, metric].dropna().to_numpy()
+            sides = mean_interval(values, raced.best.confidence) if len(values) else None
+            for side, key in (("mean", ""), ("low", "_lo"), ("high", "_hi")):
+                value = np.nan if sides is None else float(getattr(sides, side))
+                table.loc[place, column + key] = value * scale / length
+    reached = runs.groupby("strategy")["reached"].mean()
+    return table.assign(reached=table["setting"].map(reached).astype(float))
+
+
+def within(
+    raced: Race, table: pd.DataFrame, names: dict[str, Candidate], limit: Budget, metric: str,
+    asked: dict[str, Any],
+) -> tuple[Race, pd.DataFrame]:  # fmt: skip
+    """Return the race and table of the plans within the budget, where the winner is not."""
+    over = (table["hours"] > limit.hours) | (table["usd"] > limit.usd)
+    table = table.assign(over_budget=over.to_numpy(bool))
+    kept = [names[name] for name in table.loc[~table["over_budget"], "setting"]]
+    if not table["over_budget"].iloc[0] or len(kept) < 2:
+        return raced, table
+    again = race([one.resolved for one in kept], metric, **asked)
+    rows = again.best.table.set_index("setting")
+    front = table.set_index("setting").loc[list(rows.index)]
+    front = front.assign(**{name: rows[name] for name in ("winner", "tied", "probability", "n")})
+    gone = table[table["over_budget"]].assign(winner=False, tied=False, probability=np.nan)
+    return again, pd.concat([front.reset_index(), gone], ignore_index=True)
+
+
+def _told(
+    own: Model, left: Pruned, considered: int, tokens: float, batch_tokens: int, raced: Race,
+    table: pd.DataFrame, limit: Budget,
+) -> Recommendation:  # fmt: skip
+    """Put the answer together."""
+    by_name = {one.name: one for one in left.plans}
+    choice = str(table["setting"].iloc[0])
+    chosen = by_name[choice].resolved
+    steps = max(round(tokens / (batch_tokens * len(chosen.workers))), 1)
+    sentence = raced.best.sentence
+    if table["over_budget"].iloc[0]:
+        sentence = f"Nothing raced stays within the budget. {sentence}"
+    notes = [*_memory(own, chosen), *LIMITS, *_unsure(raced, table)]
+    return Recommendation(
+        choice, sentence, raced.certified, table, left.reasons, considered, own, tokens, steps,
+        blocks(chosen, steps), chosen,
+        {name: one.resolved for name, one in by_name.items()}, raced, notes,
+    )  # fmt: skip
+
+
+def _memory(own: Model, chosen: Resolved) -> list[str]:
+    """Say where weights, gradients and Adam's moments do not fit into one device."""
+    kinds = sorted({worker.device for worker in chosen.workers})
+    small = min(kinds, key=lambda kind: device(kind).memory_bytes)
+    needed = 16.0 * own.parameters
+    if needed <= device(small).memory_bytes:
+        return []
+    return [f"16 bytes a parameter are {needed / 1e9:,.0f} GB, more than one {small} holds: each "
+            "worker must be several devices, and its speed and price theirs."]  # fmt: skip
+
+
+def _unsure(raced: Race, table: pd.DataFrame) -> list[str]:
+    share = float(table["reached"].iloc[0])
+    notes = []
+    if share < 1:
+        notes.append(f"{percent(share)} of the choice's runs reached the target; its figures are "
+                     "theirs")  # fmt: skip
+    if not raced.certified:
+        notes.append("The race is not settled: more seeds (--most) or a larger --delta would do.")
+    return notes
+
+
+def figures(row: pd.Series, name: str) -> tuple[str, str]:
+    """Write a figure of a whole training and its interval."""
+    sides = [float(row[name + key]) for key in ("", "_lo", "_hi")]
+    if name == "hours":
+        length = 24.0 if sides[0] >= 48 else 1.0
+        unit = "d" if length > 1 else "h"
+        center, low, high = (number(side / length) for side in sides)
+        if sides[0] < 1:
+            return duration(sides[0] * 3600), ""
+        return f"{center} {unit}", f"{low} – {high}"
+    if name == "usd":
+        center, low, high = (f"{side:,.0f}" if side >= 100 else number(side) for side in sides)
+        return f"${center}", f"{low} – {high}"
+    center, low, high = (f"{side:,.0f}" if side >= 100 else number(side) for side in sides)
+    return f"{center} kWh", f"{low} – {high}"

@@ -1,0 +1,232 @@
+"""The commands `recommend` and `calibrate`: a setting for a fleet, and a fleet from a log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jaxwan.analysis.humane import number, percent
+from jaxwan.best_command import share_of
+from jaxwan.cache import keep_programs
+from jaxwan.columns import records
+from jaxwan.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxwan.decide.calibrate import Calibration, Figure
+    from jaxwan.decide.recommend import Recommendation
+
+out = Console()
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+FIELD_UNITS = {
+    "speed": (1.0, ""), "up_bps": (1e6, "Mbit/s"), "down_bps": (1e6, "Mbit/s"),
+    "delay_s": (1e-3, "ms"), "jitter_s": (1e-3, "ms"), "loss": (1e-2, "%"),
+}  # fmt: skip
+Out = Annotated[Path | None, typer.Option("--out", help="Write it to this file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("recommend")(recommend_command)
+    app.command("calibrate")(calibrate_command)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, NaN and infinities refused."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def target_of(text: str) -> float | None:
+    """Read a target: a loss of the proxy, or "default".
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text == "default":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise InputError(f'expected a loss above 0 or "default", got {text!r}', "--target")
+    return value
+
+
+def recommend_command(
+    model: Annotated[str, typer.Option(help="A size such as 1B, or a Hugging Face config.json.")],
+    fleet: Annotated[str, typer.Option(help="A challenge's name, or a fleet's TOML or CSV file.")],
+    target: Annotated[str, typer.Option(help="A held-out loss of the proxy.")] = "default",
+    budget: Annotated[
+        str | None, typer.Option(help="Of a whole training: $5000, 300h, or both with a comma.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What to save: time, cost or energy.")] = "time",
+    tokens: Annotated[
+        float | None, typer.Option(help="Of a whole training; 20 a parameter.")
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(help="Of one worker's step.")] = 65_536,
+    confidence: Annotated[str, typer.Option(help="Of intervals and of the choice.")] = "95%",
+    delta: Annotated[str, typer.Option(help="Share of the best that does not matter.")] = "5%",
+    most: Annotated[int, typer.Option(help="Seeds of any one plan.")] = 128,
+    file: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend how to train a model on a fleet: times every setting, then races the promising."""
+    from jaxwan.decide.recommend import recommend
+
+    keep_programs()
+    with err.status("reading") as status:
+        found = recommend(
+            model, fleet, target_of(target), budget, metric=metric, tokens=tokens,
+            batch_tokens=batch_tokens, confidence=share_of(confidence, "--confidence"),
+            delta=share_of(delta, "--delta"), most=most,
+            tell=lambda text: status.update(escape(text)),
+        )  # fmt: skip
+    if file is not None:
+        file.write_text(json.dumps(recommendation_records(found), indent=2, default=str) + "\n",
+                        encoding="utf-8")  # fmt: skip
+    if as_json:
+        print_json(recommendation_records(found))
+    else:
+        tell_recommendation(found)
+        if file is not None:
+            out.print(f"\nwritten  {file}", soft_wrap=True, highlight=False)
+
+
+def recommendation_records(found: Recommendation) -> dict[str, Any]:
+    """Turn a recommendation into JSON-ready data."""
+    return {
+        "choice": found.choice,
+        "sentence": found.sentence,
+        "certified": found.certified,
+        "model": found.model._asdict(),
+        "tokens": found.tokens,
+        "steps": found.steps,
+        "considered": found.considered,
+        "pruned": found.pruned,
+        "runs": found.race.spent,
+        "plans": records(found.table),
+        "settings": found.blocks,
+        "notes": found.notes,
+    }
+
+
+def tell_recommendation(found: Recommendation) -> None:
+    """Print a recommendation: the sentence, the plans, the settings, and what it does not say."""
+    chosen = found.experiment
+    out.print(Text(found.sentence, style="bold"))
+    size = f"{found.model.parameters:,} parameters ({found.model.assumed})"
+    what = (f"{found.model.name}: {size}; {len(chosen.workers)} workers of {chosen.challenge}; "
+            f"a whole training is {found.tokens:.3g} tokens, {found.steps:,} steps a worker")
+    out.print(Text(f"\n{what}"))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in found.pruned.items())
+    raced = len(found.table)
+    out.print(Text(f"{found.considered} settings timed; not raced: {reasons}; {raced} plans raced, "
+                   f"{found.race.spent:,} runs\n"))  # fmt: skip
+    out.print(plans_table(found), highlight=False)
+    for name, text in found.blocks.items():
+        out.print(Text(f"\n{name}", style="cyan"))
+        out.print(Text(text))
+    out.print(Text("\n" + "\n".join(found.notes), style="dim"))
+
+
+def plans_table(found: Recommendation) -> Table:
+    """Lay the raced plans out, best first."""
+    from jaxwan.decide.recommend import figures
+
+    sheet = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    sheet.add_column("plan", overflow="fold", min_width=20)
+    for header in ("time", "cost", "energy", "reached", "p best", "seeds"):
+        sheet.add_column(header, justify="right", no_wrap=True)
+    for place, (_, row) in enumerate(found.table.iterrows()):
+        mark = "" if place == 0 else "= " if row["tied"] else ""
+        name = Text(f"{mark}{row['setting']}", style="bold green" if place == 0 else "")
+        if row["over_budget"]:
+            name.append("\nover the budget", style="red")
+        cells = []
+        for column in ("hours", "usd", "kwh"):
+            center, around = figures(row, column)
+            cells.append(Text(center).append(f"\n{around}" if around else "", style="dim"))
+        chance = float(row["probability"])
+        sure = "–" if chance != chance else "<1 %" if chance < 0.01 else percent(chance)
+        sheet.add_row(name, *cells, percent(float(row["reached"])), sure, str(row["n"]))
+    return sheet
+
+
+def calibrate_command(
+    log: Annotated[Path, typer.Argument(help="A CSV of worker, kind, value, and unit, region.")],
+    file: Out = None,
+    reference_s: Annotated[
+        float | None, typer.Option(help="The step that speed 1 takes; the fastest worker's.")
+    ] = None,
+    confidence: Annotated[str, typer.Option(help="Of intervals.")] = "95%",
+    as_json: AsJson = False,
+) -> None:
+    """Turn measured pings, transfers and steps into a fleet file with its uncertainty.
+
+    Kinds of a line: rtt (s, ms, us), up and down (bps, kbps, Mbps, Gbps), step (s, ms, us), loss (a
+    share, or %).
+    """
+    from jaxwan.decide.calibrate import calibrate
+
+    found = calibrate(log, reference_s, share_of(confidence, "--confidence"))
+    if file is not None:
+        file.write_text(found.toml, encoding="utf-8")
+    if as_json:
+        print_json(calibration_records(found))
+    elif file is None:
+        typer.echo(found.toml, nl=False)
+    else:
+        out.print(calibration_table(found), highlight=False)
+        for note in found.notes:
+            out.print(Text(note, style="yellow"))
+        out.print(f"\nwritten  {file}", soft_wrap=True, highlight=False)
+
+
+def calibration_records(found: Calibration) -> dict[str, Any]:
+    """Turn a calibration into JSON-ready data; a side that is not known is null."""
+    def plain(figure: Figure) -> dict[str, Any]:
+        return {name: None if value != value else value for name, value in figure._asdict().items()}
+
+    return {
+        "workers": {name: {field: plain(own) for field, own in figures.items()}
+                    for name, figures in found.workers.items()},
+        "regions": found.regions,
+        "compute_sigma": plain(found.sigma) if found.sigma else None,
+        "reference_s": found.reference_s,
+        "notes": found.notes,
+    }  # fmt: skip
+
+
+def calibration_table(found: Calibration) -> Table:
+    """Lay the fleet out, each figure with its interval below it."""
+    sheet = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    sheet.add_column("worker", overflow="fold")
+    for header in ("speed", "up", "down", "delay", "jitter", "loss"):
+        sheet.add_column(header, justify="right", no_wrap=True)
+    for name, figures in found.workers.items():
+        told = [figure_cell(field, figures.get(field)) for field in FIELD_UNITS]
+        sheet.add_row(Text(name, style="cyan"), *told)
+    if found.sigma is not None:
+        sheet.caption = f"noise of computing: sigma {figure_cell('', found.sigma).plain}".replace(
+            "\n", ", ")  # fmt: skip
+        sheet.caption_justify = "left"
+    return sheet
+
+
+def figure_cell(field: str, figure: Figure | None) -> Text:
+    """Write a figure in its unit, its interval below it."""
+    if figure is None:
+        return Text("–", style="dim")
+    size, unit = FIELD_UNITS.get(field, (1.0, ""))
+    center, low, high = (number(side / size) for side in figure[:3])
+    text = Text(f"{center} {unit}".strip())
+    return text if figure.low != figure.low else text.append(f"\n{low} – {high}", style="dim")

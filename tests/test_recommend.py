@@ -1,0 +1,251 @@
+"""Recommendations: how a model is counted, what is dropped unlearned, and whether winners win."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxwan.decide.blocks import blocks
+from jaxwan.decide.candidates import Candidate, candidates, prune
+from jaxwan.decide.recommend import Blocks, Budget, budget_of, recommend
+from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.model_size import (
+    count_parameters,
+    decoder_of,
+    model_of,
+    scenario_for,
+    step_seconds,
+)
+from jaxwan.experiment.resolve import resolve
+from jaxwan.experiment.spec import Experiment
+from jaxwan.learning.problems import layout_of
+from jaxwan.learning.problems.flat import size
+
+LLAMA = {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 22,
+         "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 4,
+         "vocab_size": 32000}  # fmt: skip
+KNOWN = [  # counts of the published checkpoints
+    (LLAMA, 1_100_048_384),  # TinyLlama 1.1B
+    ({**LLAMA, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008,
+      "num_key_value_heads": 32}, 6_738_415_616),  # Llama 2 7B
+    ({**LLAMA, "model_type": "mistral", "hidden_size": 4096, "num_hidden_layers": 32,
+      "intermediate_size": 14336, "num_key_value_heads": 8}, 7_241_732_096),  # Mistral 7B
+    ({"model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24,
+      "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2,
+      "vocab_size": 151936, "tie_word_embeddings": True}, 494_032_768),  # Qwen 2.5 0.5B
+    ({"model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 28,
+      "intermediate_size": 3072, "num_attention_heads": 16, "num_key_value_heads": 8,
+      "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True}, 596_049_920),
+    ({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
+      "vocab_size": 50257}, 124_439_808),
+    ({"model_type": "gpt_neox", "hidden_size": 2048, "num_hidden_layers": 16,
+      "intermediate_size": 8192, "num_attention_heads": 8, "vocab_size": 50304}, 1_011_781_632),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "count"), KNOWN)
+def test_known_checkpoints_are_counted_exactly(table, count, tmp_path):
+    assert count_parameters(table)[0] == count
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(table))
+    assert model_of(str(file)).parameters == count
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("big", "expected a size"), ("1X", "expected a size"), ("10", "not between 1M and 10T"),
+     ("none.json", "no such file"), ('{"hidden_size": 8', "not JSON"), ("[1]", "a table"),
+     ('{"model_type": "llama"}', "'hidden_size' is missing"),
+     (json.dumps({**LLAMA, "vocab_size": -1}), "vocab_size: expected a whole number"),
+     (json.dumps({**LLAMA, "num_experts": 8}), "mixtures of experts"),],
+)  # fmt: skip
+def test_models_that_cannot_be_read_are_refused(text, problem, tmp_path):
+    if text[0] in "{[":
+        file = tmp_path / "config.json"
+        file.write_text(text)
+        text = str(file)
+    with pytest.raises(InputError, match=problem):
+        model_of(text)
+
+
+@pytest.mark.parametrize("count", [10**6, 124_439_808, 10**9, 70 * 10**9, 10**13])
+def test_the_decoder_has_the_models_size(count):
+    shape = decoder_of(count)
+    assert abs(size(layout_of("transformer", **shape)) - count) <= shape["width"] / 2
+
+
+def test_a_step_takes_six_operations_a_parameter_and_token():
+    assert step_seconds(10**9, 10**4) == pytest.approx(6e13 / (0.4 * 312e12))
+
+
+def test_budgets_are_read():
+    assert budget_of("$5000") == budget_of("5e3 usd") == Budget(usd=5000.0)
+    assert budget_of("2d, $10") == Budget(48.0, 10.0)
+    assert budget_of(None) == Budget()
+    for wrong in ("5000", "$", "3 weeks", "$0", ","):
+        with pytest.raises(InputError, match="expected dollars or a duration"):
+            budget_of(wrong)
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    base = resolve(Experiment(scenario="llm_scale")).scenario
+    return scenario_for(model_of("100M"), 8192, base)
+
+
+@pytest.fixture(scope="module")
+def found(scenario):
+    return candidates("aws_regions", scenario)
+
+
+def timed_of(found, times):
+    rows = {one.name: times(one) for one in found}
+    return pd.DataFrame({"time": rows, "cost": rows, "energy": rows})
+
+
+def test_what_need_not_learn_is_dropped_for_its_reason(found):
+    """Star is slower than a ring, H saves nothing beyond 20, compression nothing at all."""
+
+    def seconds(one: Candidate) -> float:
+        slow = {"sync": 3.0, "diloco": 20.0 / min(one.local_steps, 20)}.get(one.family, 40.0)
+        return slow * (1.5 if one.exchange == "star" else 1.0)
+
+    left = prune(found, timed_of(found, seconds), "time", {"time": 19.0})
+    assert {one.learning for one in left.plans} == {
+        ("sync", 1, "none"), ("diloco", 10, "none"), ("diloco", 20, "none")
+    }  # fmt: skip
+    assert all(one.exchange == "ring" for one in left.plans)
+    learned = {(one.family, one.local_steps) for one in left.plans}
+    assert ("diloco", 40) not in learned
+    names = {one.name for one in left.plans}
+    assert "DiLoCo H=20, uncompressed, ring, outer lr 0.4" in names
+    dropped = sum(left.reasons.values())
+    assert dropped + sum("outer" not in name for name in names) == len(found)
+    assert set(left.reasons) >= {"same learning, slower exchange", "over the budget at best",
+                                 "harsher and no better"}  # fmt: skip
+    one = prune(found, timed_of(found, seconds), "time", {}, plans=2, programs=2)
+    assert len(one.plans) == 2
+    assert one.reasons["beyond the plans that are raced"] > 0
+
+
+def chosen(found, name):
+    return next(one.resolved for one in found if one.name == name)
+
+
+def test_blocks_say_it_in_the_words_of_each_framework(found):
+    told = blocks(chosen(found, "DiLoCo H=20, int8, star"), 1000)
+    assert 'semi_sync_method = "diloco"\nsync_steps = 20\nshould_quantize = true' in (
+        told["torchtitan with torchft"]
+    )
+    assert "lr=0.7, momentum=0.9, nesterov=True" in told["torchtitan with torchft"]
+    assert "--hv.local-steps 20" in told["OpenDiLoCo"]
+    assert "--hv.hivemind-compression uniform8bit" in told["OpenDiLoCo"]
+    assert "num_rounds=50" in told["Flower"]
+    assert "server_learning_rate=0.7, server_momentum=0.9" in told["Flower"]
+    streaming = blocks(chosen(found, "Streaming DiLoCo H=40, fp16, ring"), 1000)
+    assert "num_fragments = 4\nfragment_sync_delay = 5\nfragment_update_alpha = 0.5" in (
+        streaming["torchtitan with torchft"]
+    )
+    assert "no equal setting" in streaming["OpenDiLoCo"]
+    sparse = blocks(chosen(found, "DiLoCo H=20, top 1 %, star"), 1000)
+    assert "no equal setting: the topk compressor" in sparse["OpenDiLoCo"]
+
+
+def test_the_jaxwan_block_is_a_grid_that_resolves_to_the_choice(found, tmp_path):
+    from jaxwan.experiment.sweepfile import Sweep
+
+    for one in found:
+        text = blocks(one.resolved, 100)["jaxwan"]
+        file = tmp_path / "grid.toml"
+        file.write_text(f'[grid]\nscenario = "llm_scale"\nchallenge = "aws_regions"\n'
+                        f'aggregator = "mean"\n{text}\n')  # fmt: skip
+        (again,), _ = Sweep.from_toml(file).resolve()
+        assert again.compressor == one.resolved.compressor, one.name
+        assert again.exchange == one.resolved.exchange
+        assert again.strategy.static == one.resolved.strategy.static
+        assert {k: v for k, v in again.strategy.knobs.items() if v is not None} == {
+            k: v for k, v in one.resolved.strategy.knobs.items() if v is not None
+        }
+
+
+FLEET = """region,speed,up_bps,down_bps,delay_s,loss,jitter_s,online
+north,1.0,1e8,1e8,0.02,0,0.001,true
+south,1.0,4e7,4e7,0.1,0,0.002,true
+east,0.8,6e7,6e7,0.06,0,0.001,true
+"""
+
+
+def few(*args, **world):
+    """Keep the settings that one program times."""
+    return [one for one in candidates(*args, **world)
+            if one.exchange == "ring" and one.learning[:2] in (("sync", 1), ("diloco", 20))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory):
+    file = tmp_path_factory.mktemp("fleet") / "fleet.csv"
+    file.write_text(FLEET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxwan.decide.recommend.candidates", few)
+        return recommend("20M", file, 2.2, "$1000", metric="cost", batch_tokens=4096, most=16,
+                         plans=4, programs=2, steps=60, delta=0.1)  # fmt: skip
+
+
+def test_the_choice_is_confirmed_by_a_fresh_equal_allocation_sweep(answer):
+    assert len(answer.plans) == 4
+    fresh = Blocks(list(answer.plans.values()), 16)(list(answer.plans.values()), range(16, 32))
+    assert set(fresh["seed"]) == set(range(16, 32))
+    assert not set(fresh["run_id"]) & set(answer.race.runs["run_id"])
+    cost = fresh["cost_usd"].fillna(fresh["cost_usd"].max()).groupby(fresh["strategy"]).mean()
+    assert cost[answer.choice] <= 1.1 * cost.min()
+    sync = next(name for name in cost.index if name.startswith("sync"))
+    assert cost[sync] > 1.1 * cost.min()
+
+
+def test_a_whole_training_is_scaled_so_that_synchronous_training_takes_its_tokens(answer):
+    runs, table = answer.race.runs, answer.table.set_index("setting")
+    sync = next(name for name in table.index if name.startswith("sync"))
+    rows = runs[runs["strategy"] == sync]
+    samples = answer.tokens / 1024
+    scale = samples / (rows["samples_per_s"] * rows["time_to_target_s"]).mean()
+    for name in table.index:
+        own = runs.loc[runs["strategy"] == name, "cost_usd"].mean()
+        assert table.loc[name, "usd"] == pytest.approx(own * scale, rel=1e-6)
+    assert answer.tokens == 20 * 20_000_000
+    assert answer.steps == round(4e8 / (4096 * 3))
+    assert answer.choice in answer.sentence
+    assert sum(answer.pruned.values()) > 0
+
+
+def test_the_choice_keeps_within_the_budget(answer):
+    from jaxwan.decide.recommend import METRICS, within
+
+    names = {name: Candidate(name, "", 1, "none", "star", own)
+             for name, own in answer.plans.items()}  # fmt: skip
+    top = float(answer.table["usd"].iloc[0])
+    asked = {"most": 16, "delta": 0.1, "confidence": 0.95}
+    runner = Blocks(list(answer.plans.values()), 16)
+    for key, rows in answer.race.runs.groupby("config_id", sort=False):
+        runner.found[str(key), 0] = rows
+    asked["runner"] = runner
+    hours = answer.table["hours"]
+    limit = Budget(hours=float(np.sort(hours)[2]))
+    slow = answer.table.assign(hours=[float(hours.max()) * 2, *hours.iloc[1:]])
+    raced, table = within(answer.race, slow, names, limit, METRICS["cost"], asked)
+    assert table["setting"].iloc[0] != answer.choice
+    assert not table["over_budget"].iloc[0]
+    assert table.loc[table["setting"] == answer.choice, "over_budget"].item()
+    assert answer.choice not in raced.best.sentence
+    assert len(table) == 4
+    assert within(answer.race, answer.table, names, Budget(usd=top * 1.01), METRICS["cost"],
+                  asked)[0] is answer.race  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"metric": "money"}, {"budget": "lots"}, {"target": -1.0}, {"most": 1},
+              {"fleet": "nowhere"}],
+)  # fmt: skip
+def test_wrong_questions_are_refused_before_anything_runs(wrong):
+    with pytest.raises(InputError):
+        recommend(**{"model": "1B", **wrong})
