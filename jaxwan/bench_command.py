@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def bench_command(as_json: AsJson = False) -> None:
     """Measure how fast this machine simulates and learns."""
-    from jaxwan.bench import bench_arrivals
-    from jaxwan.bench_learning import bench_learning
+    from jaxwan.bench.arrivals import bench_arrivals
+    from jaxwan.bench.learning import bench_learning
     from jaxwan.engine import use_all_cores
 
     use_all_cores()

@@ -31,7 +31,6 @@ FLOORS = {
     "jaxwan.analysis": 5,
     "jaxwan.results": 6,
     "jaxwan.bench": 6,
-    "jaxwan.bench_learning": 6,
     "jaxwan.transfers": 4,
     "jaxwan.bandwidth": 6,
     "jaxwan.timeline": 6,
@@ -57,7 +56,7 @@ FLOORS = {
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
 WITHOUT_JAX = ("jaxwan.stats", "jaxwan.analysis", "jaxwan.columns", "jaxwan.utilization")
-COMPILERS = {"jaxwan.engine", "jaxwan.bench"}
+COMPILERS = {"jaxwan.engine", "jaxwan.bench.timing"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 

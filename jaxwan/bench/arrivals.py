@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.engine import compiler_options
+from jaxwan.bench.timing import compiled, line
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
@@ -121,19 +121,6 @@ def world_of(
 
 def _outcome(plan: WorldPlan, knobs: WorldKnobs, seeds: jax.Array) -> Outcome:
     return run_worlds(plan, knobs, seeds)[1]
-
-
-def compiled(function: Any, *args: Any) -> tuple[Any, float]:
-    """Compile a function for such arguments, as the engine would; also the seconds it took."""
-    start = time.perf_counter()
-    program = jax.jit(function).lower(*args).compile(compiler_options())
-    return program, time.perf_counter() - start
-
-
-def line(name: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
-    """Return one line of the report; without more, nothing is compared."""
-    empty: dict[str, Any] = {"ratio": None, "target": None, "ok": None}
-    return {"name": name, "value": float(value), "unit": unit} | empty | more
 
 
 class _Timed(NamedTuple):
