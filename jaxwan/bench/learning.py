@@ -181,11 +181,11 @@ def bench_case(case: Case, steps: int, runs: int) -> list[dict[str, Any]]:
     many = trainer(case, steps, runs // width, width, jax.local_devices())
     one = trainer(case, steps, 1, 1, jax.local_devices()[:1])
     work = float(steps * case.workers * case.dim)
-    paces = paces(
+    found = paces(
         [partial(numpy_run, case, steps), many.run, one.run], [work, many.runs * work, work]
     )
-    ratios = np.median(paces[:, 1:] / paces[:, :1], axis=0)
-    plain, wide, single = np.median(paces, axis=0)
+    ratios = np.median(found[:, 1:] / found[:, :1], axis=0)
+    plain, wide, single = np.median(found, axis=0)
     about, unit = f"learning, {case.name}", "worker-parameters/s"
     return [
         line(f"{about}: one run in NumPy", plain, unit),
@@ -213,14 +213,14 @@ def bench_median(shape: tuple[int, int]) -> list[dict[str, Any]]:
     def middle(turn: int) -> Any:
         return [median(here, weights) for _ in range(times)]
 
-    paces = paces([copy, middle], [amount, amount])
-    cost = float(np.median(paces[:, 0] / paces[:, 1]))
-    copied, found = np.median(paces, axis=0)
+    found = paces([copy, middle], [amount, amount])
+    cost = float(np.median(found[:, 0] / found[:, 1]))
+    copied, own = np.median(found, axis=0)
     name, unit = f"median of {shape[0]} workers", "worker-parameters/s"
     return [
         line(f"{name}: a copy of its input", copied, unit),
         line(
-            f"{name}; ratio: cost against the copy", found, unit,
+            f"{name}; ratio: cost against the copy", own, unit,
             ratio=cost, target=MOST_COPIES, ok=cost <= MOST_COPIES,
         ),
     ]  # fmt: skip
