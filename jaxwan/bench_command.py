@@ -10,9 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxwan.analysis.humane import number
+from jaxwan.experiment.errors import unknown_name
 
 out = Console()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        help="A part: arrivals, learning, workloads, sweeps, scaling or widths. May be repeated.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,24 +29,35 @@ def register(app: typer.Typer) -> None:
     app.command("bench")(bench_command)
 
 
-def bench_command(as_json: AsJson = False) -> None:
+def bench_command(
+    only: Only = None, as_json: AsJson = False, as_markdown: AsMarkdown = False
+) -> None:
     """Measure how fast this machine simulates and learns."""
-    from jaxwan.bench import bench_arrivals
-    from jaxwan.bench_learning import bench_learning
+    from jaxwan.bench.report import PARTS, markdown, measure
     from jaxwan.core.devices import use_all_cores
 
+    for name in only or ():
+        if name not in PARTS:
+            raise unknown_name("part", name, PARTS)
     use_all_cores()
-    records = bench_arrivals() + bench_learning()
+    records = measure(only or tuple(PARTS))
     if as_json:
         typer.echo(json.dumps(records, indent=2, default=str, allow_nan=False))
-        return
+    elif as_markdown:
+        typer.echo(markdown(records))
+    else:
+        out.print(table_of(records), highlight=False)
+
+
+def table_of(records: list[dict[str, Any]]) -> Table:
+    """Return records as a table."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("benchmark", "value", "unit", "ratio", "target", "ok"):
         table.add_column(name, justify="right" if name in ("value", "ratio", "target") else "left")
     for record in records:
         figures = [figure(record[name]) for name in ("value", "unit", "ratio", "target", "ok")]
         table.add_row(str(record["name"]), *figures)
-    out.print(table, highlight=False)
+    return table
 
 
 def figure(value: Any) -> str:

@@ -18,6 +18,9 @@ from jaxwan.world.plan import WorldKnobs
 
 CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
 WIDEST_BLOCK = 16
+FEW = 4  # runs side by side that pay on a processor even outside that cache: products in a batch
+ROOM_BYTES = 2**26  # that those few may take
+ACCELERATOR_BYTES = 2**32  # of an accelerator's memory that one block may take
 LEARNING_CHUNK = 128  # runs; few enough that a kill costs little
 TIMING_CHUNK = 1024
 SHARES = 2  # chunks that even a small sweep is cut into, so that two cores have work
@@ -48,13 +51,21 @@ def _power_of_two(number: float) -> int:
     return 1 << max(0, int(np.floor(np.log2(max(number, 1.0)))))
 
 
-def block_width(plan: LearnPlan | None) -> int:
-    """Return how many runs to train side by side: as many as the cache holds."""
+def block_width(plan: LearnPlan | None, backend: str | None = None) -> int:
+    """Return how many runs to train side by side on a backend, this machine's unless told.
+
+    On a processor as many as its cache holds, but a few where these are not too large; elsewhere as
+    many as the memory holds, for a launch costs the same however wide.
+    """
     if plan is None:
         return 1
     dim = size(layout_of(plan.problem, **dict(plan.problem_static)))
     copies = plan.workers * (plan.holds + bool(plan.feedback)) + plan.slots + 6
-    return min(WIDEST_BLOCK, _power_of_two(CACHE_BYTES / (4 * dim * copies)))
+    run_bytes = 4 * dim * copies
+    if (backend or jax.default_backend()) != "cpu":
+        return min(LEARNING_CHUNK, _power_of_two(ACCELERATOR_BYTES / run_bytes))
+    fits = min(WIDEST_BLOCK, _power_of_two(CACHE_BYTES / run_bytes))
+    return max(fits, min(FEW, _power_of_two(ROOM_BYTES / run_bytes)))
 
 
 def chunk_runs(own: Group, wanted: int) -> int:

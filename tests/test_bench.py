@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxwan import bench_learning
-from jaxwan.bench import Model, bench_arrivals, heap_arrivals, world_of
+from jaxwan.bench import learning as bench_learning
+from jaxwan.bench.arrivals import Model, bench_arrivals, heap_arrivals, world_of
 from jaxwan.core import clock
 from jaxwan.world.run import run_worlds
 

@@ -35,7 +35,6 @@ FLOORS = {
     "jaxwan.results": 6,
     "jaxwan.streamed": 6,
     "jaxwan.bench": 6,
-    "jaxwan.bench_learning": 6,
     "jaxwan.transfers": 4,
     "jaxwan.bandwidth": 6,
     "jaxwan.timeline": 6,
@@ -70,7 +69,7 @@ FLOORS = {
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
 WITHOUT_JAX = ("jaxwan.stats", "jaxwan.analysis", "jaxwan.columns", "jaxwan.utilization")
-COMPILERS = {"jaxwan.engine", "jaxwan.bench"}
+COMPILERS = {"jaxwan.engine", "jaxwan.bench.timing"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxwan as jw
-from jaxwan.bench import Model, world_of
+from jaxwan.bench.arrivals import Model, world_of
 from jaxwan.core import clock, keys
 from jaxwan.core.pytrees import replace
 from jaxwan.experiment.lower import group

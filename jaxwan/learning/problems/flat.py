@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,29 @@ def _split_backward(layout: Layout, _: None, pieces: list[jax.Array]) -> tuple[j
 
 
 split.defvjp(_split_forward, _split_backward)
+
+
+@jax.custom_vjp
+def times(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Multiply samples `[sample, in]` by weights `[in, out]`.
+
+    Its derivative by the weights comes out as they lie in memory. JAX makes the transposed matrix
+    and turns it, which for a single run takes XLA on a CPU as long as the product.
+    """
+    return x @ weight
+
+
+def _times_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
+    return x @ weight, (x, weight)
+
+
+def _times_backward(kept: Any, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = kept
+    by_x = jax.lax.dot_general(slope, weight, (((1,), (1,)), ((), ())))
+    return by_x, jax.lax.dot_general(x, slope, (((0,), (0,)), ((), ())))
+
+
+times.defvjp(_times_forward, _times_backward)
 
 
 def draw(tensors: list[Tensor], key: jax.Array) -> jax.Array:

@@ -60,9 +60,9 @@ def logits(static: Statics, params: jax.Array, x: jax.Array) -> jax.Array:
     pieces = flat.split(params, layout(static))
     layers = list(zip(pieces[::2], pieces[1::2], strict=True))
     for weight, bias in layers[:-1]:
-        x = jax.nn.relu(x @ weight + bias[None, :])
+        x = jax.nn.relu(flat.times(x, weight) + bias[None, :])
     weight, bias = layers[-1]
-    return x @ weight + bias[None, :]
+    return flat.times(x, weight) + bias[None, :]
 
 
 def gradient(

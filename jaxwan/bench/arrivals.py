@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwan.engine import compiler_options
+from jaxwan.bench.rivals import Arrivals, Model, bench_rivals
+from jaxwan.bench.timing import compiled, line
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.plan import WorldKnobs, WorldPlan
 from jaxwan.world.run import run_worlds
@@ -28,29 +29,6 @@ from jaxwan.world.state import Outcome
 TARGET_RATIO = 10.0
 MOST_COST = 3.0  # of a transport, as a multiple of the ideal one
 STEADY = ("transient",)  # the processes of a plan whose runs never fail
-
-
-class Model(NamedTuple):
-    """The numbers both simulators share."""
-
-    workers: int = 8
-    cycles: int = 100  # per worker
-    step_s: float = 0.05
-    sigma: float = 0.1
-    bandwidth_bps: float = 50e6
-    delay_s: float = 0.1
-    jitter_s: float = 0.01
-    update_bits: float = 235_146 * 0.64
-    dense_bits: float = 235_146 * 32.0
-    max_staleness: int = 5
-
-
-class Arrivals(NamedTuple):
-    """What a run of the plain loop counted."""
-
-    accepted: int
-    rejected: int
-    time_s: float
 
 
 def heap_arrivals(model: Model, seed: int) -> Arrivals:
@@ -119,21 +97,9 @@ def world_of(
     return plan, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (runs, *leaf.shape)), knobs)
 
 
-def _outcome(plan: WorldPlan, knobs: WorldKnobs, seeds: jax.Array) -> Outcome:
+def outcome(plan: WorldPlan, knobs: WorldKnobs, seeds: jax.Array) -> Outcome:
+    """Run worlds and return how they ended."""
     return run_worlds(plan, knobs, seeds)[1]
-
-
-def compiled(function: Any, *args: Any) -> tuple[Any, float]:
-    """Compile a function for such arguments, as the engine would; also the seconds it took."""
-    start = time.perf_counter()
-    program = jax.jit(function).lower(*args).compile(compiler_options())
-    return program, time.perf_counter() - start
-
-
-def line(name: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
-    """Return one line of the report; without more, nothing is compared."""
-    empty: dict[str, Any] = {"ratio": None, "target": None, "ok": None}
-    return {"name": name, "value": float(value), "unit": unit} | empty | more
 
 
 class _Timed(NamedTuple):
@@ -150,13 +116,13 @@ def _world_speed(
     plan, knobs = world_of(model, runs, transport)
     devices = jax.local_devices()
     lanes = devices if len(devices) > 1 else devices * 2
-    program, compile_s = compiled(partial(_outcome, plan), knobs, jnp.arange(runs))
+    program, compile_s = compiled(partial(outcome, plan), knobs, jnp.arange(runs))
 
     def work(lane: int, turn: int) -> Any:
         seeds = jnp.arange(runs, dtype=jnp.int32) + runs * (lane + len(lanes) * turn)
         return jax.block_until_ready(program(knobs, seeds))
 
-    outcome = work(0, 0)
+    ended = work(0, 0)
     with ThreadPoolExecutor(len(lanes)) as pool:
         start, busy, turn = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - start < seconds:
@@ -164,7 +130,7 @@ def _world_speed(
             list(pool.map(lambda lane: work(lane, turn), range(len(lanes))))  # noqa: B023
         spent, busy = time.perf_counter() - start, time.process_time() - busy
     arrivals = model.workers * model.cycles * runs * len(lanes) * turn
-    share = float(jnp.sum(outcome.totals.accepted)) / (model.workers * model.cycles * runs)
+    share = float(jnp.sum(ended.totals.accepted)) / (model.workers * model.cycles * runs)
     return _Timed(arrivals / spent, arrivals / busy, compile_s, share)
 
 
@@ -218,4 +184,5 @@ def bench_arrivals(runs: int = 1024, seconds: float = 2.0) -> list[dict[str, Any
             )
             for name, own in costs
         ),
+        *bench_rivals(model, world.per_core_s, seconds / 2),
     ]  # fmt: skip

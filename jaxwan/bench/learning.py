@@ -9,7 +9,6 @@ the wall.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxwan.bench import compiled, line
+from jaxwan.bench.timing import compiled, line, paces
 from jaxwan.core import keys
 from jaxwan.core.tick import Tick
 from jaxwan.learning.aggregators import AGGREGATORS
@@ -31,7 +30,6 @@ from jaxwan.work import block_width
 
 MOST_COPIES = 6.0  # of its input, that a median may take
 MEDIAN_SHAPE = (16, 235_146)
-TURNS = 5
 
 
 class Case(NamedTuple):
@@ -178,30 +176,17 @@ def trainer(case: Case, steps: int, blocks: int, width: int, devices: list[Any])
     return Trainer(lambda turn: program(seeds(turn), *shared), int(np.prod(shape)), compile_s)
 
 
-def _paces(works: list[Callable[[int], Any]], amounts: list[float]) -> np.ndarray:
-    """Run some works in turns; return how much each did per second `[turn, work]`."""
-    for work in works:
-        jax.block_until_ready(work(0))
-    paces = np.empty((TURNS, len(works)))
-    for turn in range(TURNS):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            jax.block_until_ready(work(turn + 1))
-            paces[turn, place] = amounts[place] / (time.perf_counter() - start)
-    return paces
-
-
 def bench_case(case: Case, steps: int, runs: int) -> list[dict[str, Any]]:
     """Time one case: the NumPy loop, a chunk of runs on every device, and one run."""
     width = min(block_width(plan_of(case)), runs)
     many = trainer(case, steps, runs // width, width, jax.local_devices())
     one = trainer(case, steps, 1, 1, jax.local_devices()[:1])
     work = float(steps * case.workers * case.dim)
-    paces = _paces(
+    found = paces(
         [partial(numpy_run, case, steps), many.run, one.run], [work, many.runs * work, work]
     )
-    ratios = np.median(paces[:, 1:] / paces[:, :1], axis=0)
-    plain, wide, single = np.median(paces, axis=0)
+    ratios = np.median(found[:, 1:] / found[:, :1], axis=0)
+    plain, wide, single = np.median(found, axis=0)
     about, unit = f"learning, {case.name}", "worker-parameters/s"
     return [
         line(f"{about}: one run in NumPy", plain, unit),
@@ -229,14 +214,14 @@ def bench_median(shape: tuple[int, int]) -> list[dict[str, Any]]:
     def middle(turn: int) -> Any:
         return [median(here, weights) for _ in range(times)]
 
-    paces = _paces([copy, middle], [amount, amount])
-    cost = float(np.median(paces[:, 0] / paces[:, 1]))
-    copied, found = np.median(paces, axis=0)
+    found = paces([copy, middle], [amount, amount])
+    cost = float(np.median(found[:, 0] / found[:, 1]))
+    copied, own = np.median(found, axis=0)
     name, unit = f"median of {shape[0]} workers", "worker-parameters/s"
     return [
         line(f"{name}: a copy of its input", copied, unit),
         line(
-            f"{name}; ratio: cost against the copy", found, unit,
+            f"{name}; ratio: cost against the copy", own, unit,
             ratio=cost, target=MOST_COPIES, ok=cost <= MOST_COPIES,
         ),
     ]  # fmt: skip

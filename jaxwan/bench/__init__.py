@@ -1,0 +1,1 @@
+"""Speed on this machine, each part beside a plain way to do the same."""
