@@ -19,7 +19,7 @@ from jaxwan.bench.scaling import bench_scaling
 from jaxwan.bench.sweeps import bench_sweeps
 from jaxwan.bench.widths import bench_widths
 from jaxwan.bench.workloads import bench_workloads
-from jaxwan.engine import core_count
+from jaxwan.core.devices import core_count
 
 Record = dict[str, Any]
 PARTS: dict[str, Callable[[], list[Record]]] = {

@@ -21,7 +21,7 @@ from jaxwan.bench.arrivals import Model, outcome, world_of
 from jaxwan.bench.timing import compiled, judged, line, note, paces
 from jaxwan.bench.trainers import trainer
 from jaxwan.bench.workloads import UNIT, WORKLOADS, experiment_of
-from jaxwan.engine import core_count
+from jaxwan.core.devices import core_count
 
 TWO_DEVICES = 1.6  # times one, at least
 CHILD = "import sys, jaxwan.bench.scaling as own; own.child(int(sys.argv[1]))"
