@@ -14,6 +14,8 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|tmp|work|root|mnt|content)/|[A-Z]:\\")
+DRAWS = r"\.(plot|draw)\("
+MOST_PROGRAMS = 6
 RUNNER = """
 import json, sys
 names = {"__name__": "__main__"}
@@ -55,10 +57,10 @@ def test_notebook_runs(path, tmp_path):
         env=os.environ | small, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) <= 3, "each program takes long to compile"
-    drawn = list(tmp_path.glob("*.png"))
+    assert int(done.stdout.split()[-1]) <= MOST_PROGRAMS, "each program takes long to compile"
+    drawn = list(tmp_path.rglob("*.png"))
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in drawn)
-    assert bool(drawn) == any(".plot(" in source for source in sources)
+    assert bool(drawn) == any(re.search(DRAWS, source) for source in sources)
 
 
 @every_notebook

@@ -43,10 +43,12 @@ def modules(names: Iterable[str] = MODULES) -> dict[str, ModuleType]:
     return found
 
 
-def collect(tell: Callable[[str], None] = lambda title: None) -> list[Truths]:
-    """Run every module's checks; `tell` hears the title of each group as it starts."""
+def collect(
+    tell: Callable[[str], None] = lambda title: None, names: Iterable[str] = MODULES
+) -> list[Truths]:
+    """Run the modules' checks; `tell` hears the title of each group as it starts."""
     groups = []
-    for name, module in modules().items():
+    for name, module in modules(names).items():
         title = getattr(module, "TITLE", name)
         tell(title)
         began = time.perf_counter()
@@ -59,10 +61,10 @@ def passed(groups: Iterable[Truths]) -> bool:
     return all(check.passed for group in groups for check in group.checks)
 
 
-def draw(folder: Path) -> list[Path]:
-    """Let every module draw its figure as `<module>.png` and return the pictures."""
+def draw(folder: Path, names: Iterable[str] = MODULES) -> list[Path]:
+    """Let the modules draw their figures as `<module>.png` and return the pictures."""
     pictures = []
-    for name, module in modules().items():
+    for name, module in modules(names).items():
         if hasattr(module, "figure"):
             path = folder / f"{name}.png"
             folder.mkdir(parents=True, exist_ok=True)
