@@ -75,7 +75,7 @@ def recommend_command(
     batch_tokens: Annotated[int, typer.Option(help="Of one worker's step.")] = 65_536,
     confidence: Annotated[str, typer.Option(help="Of intervals and of the choice.")] = "95%",
     delta: Annotated[str, typer.Option(help="Share of the best that does not matter.")] = "5%",
-    most: Annotated[int, typer.Option(help="Seeds of any one plan.")] = 128,
+    most: Annotated[int, typer.Option(help="Seeds of any one plan.")] = 96,
     file: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -113,6 +113,7 @@ def recommendation_records(found: Recommendation) -> dict[str, Any]:
         "considered": found.considered,
         "pruned": found.pruned,
         "runs": found.race.spent,
+        "cpu_s": found.cpu_s,
         "plans": records(found.table),
         "settings": found.blocks,
         "notes": found.notes,
@@ -128,9 +129,9 @@ def tell_recommendation(found: Recommendation) -> None:
             f"a whole training is {found.tokens:.3g} tokens, {found.steps:,} steps a worker")
     out.print(Text(f"\n{what}"))
     reasons = ", ".join(f"{count} {reason}" for reason, count in found.pruned.items())
-    raced = len(found.table)
+    raced, took = len(found.table), sum(found.cpu_s.values())
     out.print(Text(f"{found.considered} settings timed; not raced: {reasons}; {raced} plans raced, "
-                   f"{found.race.spent:,} runs\n"))  # fmt: skip
+                   f"{found.race.spent:,} runs; {took:.0f} s of processor\n"))  # fmt: skip
     out.print(plans_table(found), highlight=False)
     for name, text in found.blocks.items():
         out.print(Text(f"\n{name}", style="cyan"))

@@ -178,8 +178,9 @@ east,0.8,6e7,6e7,0.06,0,0.001,true
 
 def few(*args, **world):
     """Keep the settings that one program times."""
-    return [one for one in candidates(*args, **world)
-            if one.exchange == "ring" and one.learning[:2] in (("sync", 1), ("diloco", 20))]  # fmt: skip
+    wanted = (("sync", 1), ("diloco", 20))
+    found = candidates(*args, **world)
+    return [one for one in found if one.exchange == "ring" and one.learning[:2] in wanted]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ COMPRESSORS: dict[str, tuple[int, dict[str, Any]]] = {  # harshness, settings
 SUMS = ("none", "fp16")
 FAR = 6.0  # times the least: nothing in the grid loses so much in steps
 SLACK = 1.01  # "no worse" of two timings
-PLANS, PROGRAMS = 9, 5
+PLANS, PROGRAMS = 8, 4
 OUTER_LRS = (0.4, 1.0)  # tried beside the usual one where plans are left
 
 
@@ -89,7 +89,7 @@ def _settings() -> Iterator[tuple[str, str, int, dict[str, Any], str, str]]:
 
 
 def _resolved(fleet: str, scenario: Scenario, fields: dict[str, Any], name: str) -> Resolved:
-    own: dict[str, Any] = {"aggregator": "mean", "learning": {"eval_points": POINTS}, **fields}
+    own: dict[str, Any] = {"learning": {"eval_points": POINTS}, **fields}
     experiment = Experiment(scenario="llm_scale", challenge=fleet, **own)
     found = replace(resolve(experiment, {"plan": name}), scenario=scenario)
     target = scenario.target_loss
@@ -108,7 +108,7 @@ def candidates(fleet: str, scenario: Scenario, **world: Any) -> list[Candidate]:
     for label, family, steps, strategy, compressor, exchange in _settings():
         name = f"{label}, {compressor if compressor != 'none' else 'uncompressed'}, {exchange}"
         fields = {"strategy": strategy, "compressor": COMPRESSORS[compressor][1],
-                  "exchange": exchange, "buffer": 1, "steps": STEPS} | world  # fmt: skip
+                  "exchange": exchange, "steps": STEPS} | world  # fmt: skip
         try:
             resolved = _resolved(fleet, scenario, fields, name)
         except InputError as error:
