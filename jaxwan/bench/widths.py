@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from jaxwan.bench.timing import line, paces
@@ -12,6 +14,7 @@ from jaxwan.experiment.spec import Experiment
 WIDTHS = (1, 2, 4, 8, 16, 32)
 SHARE = 0.9  # of the best width's speed that the chosen one must reach
 TURNS = 3
+COMPILERS = 2  # programs compiled at a time
 
 
 def proxy(scenario: str, steps: int) -> Experiment:
@@ -26,17 +29,18 @@ def proxy(scenario: str, steps: int) -> Experiment:
 def cases() -> dict[str, Experiment]:
     """Return what the widths are scanned for."""
     return {
-        "W1": experiment_of(WORKLOADS[0], 8),
+        "W1": experiment_of(WORKLOADS[0], 4),
         "W2": experiment_of(WORKLOADS[2], 1),
-        "proxy of simple": proxy("simple", 40),
-        "proxy of moderate": proxy("moderate", 4),
+        "proxy of simple": proxy("simple", 20),
+        "proxy of moderate": proxy("moderate", 3),
     }
 
 
 def scan(name: str, experiment: Experiment, runs: int = MANY) -> list[dict[str, Any]]:
     """Time one experiment at every width on one device."""
     widths = [width for width in WIDTHS if width <= runs]
-    trained = [trainer(experiment, runs, width) for width in widths]
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        trained = list(pool.map(partial(trainer, experiment, runs), widths))
     found = paces([own.run for own in trained], [own.amount for own in trained], TURNS)
     speeds, chosen = found.max(axis=0), min(chosen_width(experiment), runs)
     best = float(speeds.max())
