@@ -263,6 +263,8 @@ def sweep(
     target = folder or Path("results") / plan.name
     from jaxwan import api
 
+    if shard is not None and until is not None:
+        raise InputError("--until decides on all runs of a round: it takes no --shard")
     part = None if shard is None else api.check_shard(shard)
     keep_programs()
     with interruptible(RESUME.format(target)):
@@ -299,6 +301,9 @@ def main() -> None:
         if text and len(sys.argv) > 1:
             err.print(f"[red]error[/] {escape(' '.join(text.split()))}", soft_wrap=True)
         raise SystemExit(2) from None
+    except typer.Abort:  # Ctrl-C
+        err.print("interrupted")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

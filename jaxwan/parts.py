@@ -25,6 +25,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from jaxwan.columns import Column, typed
 
 ROWS, CURVES, STAMP, TEMP = ".parquet", ".curves.parquet", ".json", ".tmp"
+TRIES = 3  # at a file whose temporary somebody sweeps up
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SWEEP, _CHUNK = b"jaxwan.sweep", b"jaxwan.chunk"
@@ -156,18 +157,26 @@ def frame_of(content: bytes, file: Path, columns: list[str] | None = None) -> pd
 
 
 def replace(target: Path, content: bytes) -> None:
-    """Write to a temporary name of this process, force it to disk, rename it into place."""
+    """Write to a temporary name of this process, force it to disk, rename it into place.
+
+    Another process that resumes may take the temporary for a leftover: then it is written again.
+    """
     own = f"{socket.gethostname()}-{os.getpid()}"
     temporary = target.with_name(f"{target.name}.{own}{TEMP}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    for left in reversed(range(TRIES)):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            return
+        except FileNotFoundError:
+            if not left or not target.parent.is_dir():
+                raise
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def sweep_up(folder: Path, names: set[str]) -> None:
