@@ -184,10 +184,7 @@ def recommend(
         >>> import jaxwan as jw
         >>> jw.recommend("1B", "aws_regions", budget="$20000").sentence
     """
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
-    if most < 2 or not 1 <= batch_tokens <= 10**9 or (target is not None and not target > 0):
-        raise InputError("most must be at least 2, batch_tokens at least 1, target above 0")
+    _check(metric, most, batch_tokens, target)
     say: Callable[[str], None] = tell or (lambda _: None)
     own, limit = model_of(model), budget_of(budget)
     wanted = float(tokens or TOKENS_A_PARAMETER * own.parameters)
@@ -202,20 +199,38 @@ def recommend(
     ceilings = {"time": limit.hours * 3600 / samples, "cost": limit.usd / samples}
     left = prune(found, by_plan(timed, [one.name for one in found]), metric, ceilings, plans,
                  programs)  # fmt: skip
-    names = {one.name: one for one in left.plans}
-    if len(names) < 2:
-        raise InputError("nothing but synchronous training is left to race: the budget is below "
-                         "what any setting takes", "budget")  # fmt: skip
-    say(f"racing {len(names)} plans")
-    runner = Blocks([one.resolved for one in left.plans], min(BLOCK, most))
-    asked: dict[str, Any] = {"confidence": confidence, "delta": delta, "most": most,
-                             "runner": runner, "tell": tell}  # fmt: skip
-    raced = race([one.resolved for one in left.plans], METRICS[metric], **asked)
-    table = whole_training(raced, names, samples)
-    raced, table = within(raced, table, names, limit, METRICS[metric], asked)
+    say(f"racing {len(left.plans)} plans")
+    asked: dict[str, Any] = {"confidence": confidence, "delta": delta, "most": most, "tell": tell}
+    raced, table = _raced(left.plans, METRICS[metric], samples, limit, asked)
     told = _told(own, left, len(found), wanted, batch_tokens, raced, table)
     took = {"timing": middle - began, "racing": time.process_time() - middle}
     return told._replace(cpu_s=took)
+
+
+def _check(metric: str, most: int, batch_tokens: int, target: float | None) -> None:
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    if most < 2 or not 1 <= batch_tokens <= 10**9 or (target is not None and not target > 0):
+        raise InputError("most must be at least 2, batch_tokens at least 1, target above 0")
+
+
+def _raced(
+    plans: Sequence[Candidate], metric: str, samples: float, limit: Budget, asked: dict[str, Any]
+) -> tuple[Race, pd.DataFrame]:
+    """Race plans and return what a whole training takes with each.
+
+    Raises:
+        InputError: where there is but one.
+    """
+    if len(plans) < 2:
+        raise InputError("nothing but synchronous training is left to race: the budget is below "
+                         "what any setting takes", "budget")  # fmt: skip
+    own = [one.resolved for one in plans]
+    asked = asked | {"runner": Blocks(own, min(BLOCK, asked["most"]))}
+    names = {one.name: one for one in plans}
+    raced = race(own, metric, **asked)
+    table = whole_training(raced, names, samples)
+    return within(raced, table, names, limit, metric, asked)
 
 
 def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> pd.DataFrame:
