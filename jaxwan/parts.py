@@ -25,6 +25,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from jaxwan.columns import Column, typed
 
 ROWS, CURVES, STAMP, TEMP = ".parquet", ".curves.parquet", ".json", ".tmp"
+KINDS: dict[str, type] = {
+    "sweep": dict, "sweep_hash": str, "question": str, "warnings": list, "versions": dict,
+    "chunks": list, "runs": int,
+}  # fmt: skip
+TRIES = 3  # at a file whose temporary somebody sweeps up
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SWEEP, _CHUNK = b"jaxwan.sweep", b"jaxwan.chunk"
@@ -156,18 +161,26 @@ def frame_of(content: bytes, file: Path, columns: list[str] | None = None) -> pd
 
 
 def replace(target: Path, content: bytes) -> None:
-    """Write to a temporary name of this process, force it to disk, rename it into place."""
+    """Write to a temporary name of this process, force it to disk, rename it into place.
+
+    Another process that resumes may take the temporary for a leftover: then it is written again.
+    """
     own = f"{socket.gethostname()}-{os.getpid()}"
     temporary = target.with_name(f"{target.name}.{own}{TEMP}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    for left in reversed(range(TRIES)):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            return
+        except FileNotFoundError:
+            if not left or not target.parent.is_dir():
+                raise
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def sweep_up(folder: Path, names: set[str]) -> None:
@@ -210,3 +223,24 @@ def as_json(manifest: Mapping[str, Any]) -> bytes:
     text = json.dumps({**rest, "chunks": []}, indent=1, default=str)
     listed = "[\n  " + ",\n  ".join(chunks) + "\n ]" if chunks else "[]"
     return (text.removesuffix("[]\n}") + listed + "\n}\n").encode()
+
+
+def manifest_problem(manifest: Any) -> str | None:
+    """Say what is not as a manifest has it, or None."""
+    if not isinstance(manifest, dict):
+        return "it is no table"
+    for name, kind in KINDS.items():
+        if not isinstance(manifest.get(name, kind()), kind):
+            return f"{name} is {type(manifest[name]).__name__}, not {kind.__name__}"
+    for chunk in manifest.get("chunks", []):
+        own = chunk.get("name") if isinstance(chunk, dict) else None
+        if not (isinstance(own, str) and SAFE_NAME.fullmatch(own)):
+            return "a chunk has no name"
+        if not isinstance(chunk.get("runs", 0), int):
+            return f"runs of chunk {own} are no number"
+    sweep = manifest.get("sweep", {})
+    for name, kind in (("configurations", str), ("seeds", int)):
+        values = sweep.get(name)
+        if isinstance(values, list) and not all(isinstance(each, kind) for each in values):
+            return f"{name} of the sweep are not all {kind.__name__}"
+    return None
