@@ -263,6 +263,8 @@ def sweep(
     target = folder or Path("results") / plan.name
     from jaxwan import api
 
+    if shard is not None and until is not None:
+        raise InputError("--until decides on all runs of a round: it takes no --shard")
     part = None if shard is None else api.check_shard(shard)
     keep_programs()
     with interruptible(RESUME.format(target)):

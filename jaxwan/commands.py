@@ -105,8 +105,12 @@ def compared(folder: Path, by: str, metric: str) -> pd.DataFrame:
         ValueError: where there is no store, or a damaged part.
     """
     from jaxwan.columns import IDENTITY, swept_columns
+    from jaxwan.results import Results
+    from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
+    if round_folders(folder):
+        return Results.load(folder).frame
     store = Store(folder)
     first = next((store.rows(name) for name in store.stored()[:1]), None)
     if first is None:
@@ -131,8 +135,9 @@ def status_of(folder: Path) -> dict[str, Any]:
 
     rounds = [status_of(each) for each in round_folders(folder)]
     if rounds:
-        counts = ("chunks_done", "chunks_total", "runs_done", "runs_total")
-        return rounds[-1] | {name: sum(each[name] for each in rounds) for name in counts}
+        counts = ("chunks_done", "chunks_total", "runs_done", "runs_total", "writing_s")
+        whole = {"finished": all(each["finished"] for each in rounds)}
+        return rounds[-1] | whole | {name: sum(each[name] for each in rounds) for name in counts}
     try:
         store = Store(folder)
     except ValueError as error:

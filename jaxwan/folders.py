@@ -47,17 +47,20 @@ def verify_command(
 ) -> None:
     """Read every part of a results folder and name what is damaged, foreign or missing.
 
-    Exit code 1 where anything is.
+    Exit code 1 where anything is. A folder of rounds is read round by round.
     """
     from jaxwan.integrity import repair, verify
+    from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
     try:
-        store = Store(folder)
+        stores = [Store(each) for each in round_folders(folder) or [folder]]
     except ValueError as error:
         raise InputError(str(error)) from None
-    chunks, findings = len(store.done()), verify(store)
-    aside = repair(store, findings) if mend else []
+    chunks = sum(len(store.done()) for store in stores)
+    found_in = [(store, verify(store)) for store in stores]
+    findings = [finding for _, own in found_in for finding in own]
+    aside = [name for store, own in found_in if mend for name in repair(store, own)]
     if as_json:
         records = [finding._asdict() for finding in findings]
         print_json({"chunks": chunks, "findings": records, "set_aside": aside})

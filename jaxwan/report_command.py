@@ -68,10 +68,13 @@ def matter_of(results: Any, folder: Path, metric: str | None, confidence: float)
         InputError: for a folder without runs, or an unknown metric.
     """
     from jaxwan.analysis.report.matter import gather
+    from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
     try:
-        manifest = Store(folder).manifest
+        manifest = Store([folder, *round_folders(folder)][-1]).manifest
+        if round_folders(folder):  # the manifest is one round's
+            manifest = manifest | {"runs": len(results.frame)}
         summary = results.summary(None, 0.95)
         return gather(results.frame, results.curves, summary, results.question, results.warnings,
                       manifest, os.fspath(folder), metric, confidence)  # fmt: skip

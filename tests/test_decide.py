@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jaxwan import adaptive, best_command, commands
+from jaxwan import adaptive, best_command, cli, commands
 from jaxwan.decide.race import known_metric, race
 from jaxwan.decide.select import equal_allocation, look_sizes, select
 from jaxwan.decide.until import (
@@ -172,6 +172,14 @@ def test_wrong_races_are_refused(wrong):
         race(experiments(), **{"metric": "time_s", "runner": runner, **wrong})
 
 
+def test_a_race_on_a_metric_that_is_zero_ends():
+    """The leader's mean is zero, so the margin is, too."""
+    runner = Pretend({"none": 0.0, "int8": 1.0, "topk": 2.0})
+    found = race(experiments(), "time_s", runner=runner)
+    assert found.certified
+    assert found.equal == found.spent == 6 * 64
+
+
 def test_targets_are_read():
     assert targets_of("time_to_target_s: 5%, loss_final:0.01") == (
         Target("time_to_target_s", 0.05, True), Target("loss_final", 0.01, False),
@@ -290,11 +298,39 @@ def test_adaptive_sweeps_extend_resume_and_load_as_one(few, tmp_path):
     pd.testing.assert_frame_equal(again.frame, narrow.frame)
     facts = commands.status_of(folder)
     assert (facts["runs_done"], facts["runs_total"], facts["finished"]) == (16, 16, True)
+    check_commands_of_rounds(folder)
     other = Sweep(**SWEEP | {"grid": {"scenario": "simple", "challenge": "churn"}})
     with pytest.raises(InputError, match="another sweep"):
         adaptive.run_until(other, "time_s: 90%", folder, most=8)
     in_memory = adaptive.run_until(sweep, "time_s: 90%", most=8)
     pd.testing.assert_frame_equal(in_memory.frame, wide.frame)
+
+
+def check_commands_of_rounds(folder):
+    """All that look at a results folder take one of rounds, and `verify` finds a lost stamp."""
+    run = CliRunner()
+    for words in (["verify"], ["report", "--text"], ["best", "--metric", "time_s"],
+                  ["compare", "--by", "compressor", "--metric", "time_s"]):  # fmt: skip
+        done = run.invoke(cli.app, [words[0], str(folder), *words[1:]])
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    stamp = next((round_folders(folder)[0] / "parts").glob("*.json"))
+    kept = stamp.read_bytes()
+    stamp.unlink()
+    done = run.invoke(cli.app, ["verify", str(folder), "--json"])
+    assert done.exit_code == 1
+    assert [found["kind"] for found in json.loads(done.stdout)["findings"]] == ["unfinished"]
+    assert not commands.status_of(folder)["finished"]
+    stamp.write_bytes(kept)
+
+
+def test_until_takes_no_shard(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text('[grid]\nscenario = "simple"\nchallenge = "baseline"\ntiming_only = true\n')
+    done = CliRunner().invoke(cli.app, ["sweep", str(file), "--until", "time_s: 5%", "--shard",
+                                        "1/2", "--out", str(tmp_path / "out")])  # fmt: skip
+    assert isinstance(done.exception, InputError)
+    assert "--shard" in str(done.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_fixed_seeds_and_too_few_seeds_are_refused(few, tmp_path):

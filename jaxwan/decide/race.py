@@ -194,9 +194,12 @@ def _joined(
 def _equal(selection: Selection, confidence: float) -> int:
     """Return the runs that equal allocation would take, by the mean square paired spread.
 
-    Never fewer than the first seeds, without which it would not know the spread.
+    Never fewer than the first seeds, without which it would not know the spread. Where the leader's
+    mean is zero, so is delta, and no number of seeds would do: as many as the race took then.
     """
     k, own = len(selection.spent), selection.values[selection.winner]
+    if selection.delta == 0:
+        return k * int(selection.spent.max())
     squares = [np.nanvar(own - selection.values[j], ddof=1) / 2
                for j in range(k) if j != selection.winner]  # fmt: skip
     sigma = float(np.sqrt(np.mean(squares)))
