@@ -25,6 +25,10 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from jaxwan.columns import Column, typed
 
 ROWS, CURVES, STAMP, TEMP = ".parquet", ".curves.parquet", ".json", ".tmp"
+KINDS: dict[str, type] = {
+    "sweep": dict, "sweep_hash": str, "question": str, "warnings": list, "versions": dict,
+    "chunks": list, "runs": int,
+}  # fmt: skip
 TRIES = 3  # at a file whose temporary somebody sweeps up
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -219,3 +223,24 @@ def as_json(manifest: Mapping[str, Any]) -> bytes:
     text = json.dumps({**rest, "chunks": []}, indent=1, default=str)
     listed = "[\n  " + ",\n  ".join(chunks) + "\n ]" if chunks else "[]"
     return (text.removesuffix("[]\n}") + listed + "\n}\n").encode()
+
+
+def manifest_problem(manifest: Any) -> str | None:
+    """Say what is not as a manifest has it, or None."""
+    if not isinstance(manifest, dict):
+        return "it is no table"
+    for name, kind in KINDS.items():
+        if not isinstance(manifest.get(name, kind()), kind):
+            return f"{name} is {type(manifest[name]).__name__}, not {kind.__name__}"
+    for chunk in manifest.get("chunks", []):
+        own = chunk.get("name") if isinstance(chunk, dict) else None
+        if not (isinstance(own, str) and SAFE_NAME.fullmatch(own)):
+            return "a chunk has no name"
+        if not isinstance(chunk.get("runs", 0), int):
+            return f"runs of chunk {own} are no number"
+    sweep = manifest.get("sweep", {})
+    for name, kind in (("configurations", str), ("seeds", int)):
+        values = sweep.get(name)
+        if isinstance(values, list) and not all(isinstance(each, kind) for each in values):
+            return f"{name} of the sweep are not all {kind.__name__}"
+    return None

@@ -345,9 +345,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no jaxwan results ({MANIFEST} is missing)") from None
     except (NotADirectoryError, IsADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError(f"{folder / MANIFEST} cannot be read; choose another folder") from None
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{folder / MANIFEST} is not a jaxwan manifest; choose another folder")
-    return manifest
+    problem = files.manifest_problem(manifest)
+    if problem:
+        raise ValueError(
+            f"{folder / MANIFEST} is not a jaxwan manifest ({problem}); choose another folder"
+        )
+    own: dict[str, Any] = manifest
+    return own
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -114,6 +114,19 @@ def test_a_temporary_that_another_process_sweeps_up_is_written_again(tmp_path, m
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("change", [
+    {"chunks": None}, {"chunks": [{}]}, {"chunks": [{"name": "../x"}]}, {"versions": [1]},
+    {"chunks": [{"name": "a", "runs": "x"}]}, {"warnings": None}, {"sweep": [1]}, {"question": 5},
+    {"runs": "x"}, {"sweep": {"configurations": [1]}}, {"sweep": {"seeds": ["x"]}},
+])  # fmt: skip
+def test_a_manifest_of_other_kinds_is_refused_with_its_place(tmp_path, manifest, change):
+    Store.open(tmp_path, manifest)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match=r"manifest.json is not a jaxwan manifest \(.*folder"):
+        Store(tmp_path)
+
+
 def test_parts_have_the_same_bytes_when_written_again(tmp_path, manifest, pieces):
     for folder in ("a", "b"):
         write(Store.open(tmp_path / folder, manifest), pieces, CHUNKS)
