@@ -184,7 +184,7 @@ def recommend(
         >>> import jaxwan as jw
         >>> jw.recommend("1B", "aws_regions", budget="$20000").sentence
     """
-    _check(metric, most, batch_tokens, target)
+    _check(metric, most, batch_tokens, target, tokens)
     say: Callable[[str], None] = tell or (lambda _: None)
     own, limit = model_of(model), budget_of(budget)
     wanted = float(tokens or TOKENS_A_PARAMETER * own.parameters)
@@ -207,11 +207,15 @@ def recommend(
     return told._replace(cpu_s=took)
 
 
-def _check(metric: str, most: int, batch_tokens: int, target: float | None) -> None:
+def _check(
+    metric: str, most: int, batch_tokens: int, target: float | None, tokens: float | None
+) -> None:
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if most < 2 or not 1 <= batch_tokens <= 10**9 or (target is not None and not target > 0):
         raise InputError("most must be at least 2, batch_tokens at least 1, target above 0")
+    if tokens is not None and not 0 < tokens < math.inf:
+        raise InputError(f"expected a number above 0, got {tokens:g}", "tokens")
 
 
 def _raced(
@@ -223,8 +227,8 @@ def _raced(
         InputError: where there is but one.
     """
     if len(plans) < 2:
-        raise InputError("nothing but synchronous training is left to race: the budget is below "
-                         "what any setting takes", "budget")  # fmt: skip
+        raise InputError("nothing but synchronous training is left to race; is the budget below "
+                         "what any setting takes?", "budget")  # fmt: skip
     own = [one.resolved for one in plans]
     asked = asked | {"runner": Blocks(own, min(BLOCK, asked["most"]))}
     names = {one.name: one for one in plans}

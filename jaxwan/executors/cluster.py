@@ -77,7 +77,7 @@ class OnRay:
     def __init__(self, job: Job, address: str = LOCAL, share: bool = True) -> None:
         self._ray = connect(address)
         self._job, self._share = job, share
-        resources = self._ray.cluster_resources()
+        resources = self._ray.available_resources()
         accelerators = int(resources.get("GPU", 0) or resources.get("TPU", 0))
         self._kind: dict[str, Any] = {"num_gpus" if resources.get("GPU") else "num_cpus": 1}
         if resources.get("TPU") and not resources.get("GPU"):
@@ -98,7 +98,7 @@ class OnRay:
         """Run chunks and yield them as they finish, in any order.
 
         Raises:
-            RuntimeError: when the actors of one chunk died again and again.
+            InputError: when the actors of one chunk died again and again.
         """
         done, total = before, before + sum(chunk.wanted for chunk in pending)
         began = time.monotonic()
@@ -109,38 +109,30 @@ class OnRay:
         known: dict[Any, set[int]] = {}
         self.actors = [self._hire(shared) for _ in range(min(self._count, len(pending)))]
         idle = list(self.actors)
-        try:
-            while queue or calls:
-                while queue and idle:
-                    actor = idle.pop()
-                    chunk = queue.pop(_best(queue, known.setdefault(actor, set())))
-                    known[actor].add(chunk.program)
-                    calls[actor.run.remote(chunk)] = actor, chunk
-                for call in self._ray.wait(list(calls), timeout=1.0)[0]:
-                    actor, chunk = calls.pop(call)
-                    try:
-                        part, self._tallies[actor] = self._ray.get(call)
-                    except self._ray.exceptions.RayActorError:
-                        failed[chunk.name] += 1
-                        if failed[chunk.name] > RETRIES:
-                            often = f"{RETRIES + 1} workers died on chunk {chunk.name}"
-                            raise RuntimeError(f"{often}; is there memory for it?") from None
-                        queue.insert(0, chunk)
-                        self.actors[self.actors.index(actor)] = actor = self._hire(shared)
-                    else:
-                        done += chunk.wanted
-                        yield part
-                    idle.append(actor)
-                if report:
-                    ready = len(set().union(*known.values()))
-                    report(Progress(done, total, ready, kinds, time.monotonic() - began))
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        """Give the devices back: an actor holds its own for as long as it lives."""
-        for actor in self.actors if self._ray.is_initialized() else ():
-            self._ray.kill(actor)
+        while queue or calls:
+            while queue and idle:
+                actor = idle.pop()
+                chunk = queue.pop(_best(queue, known.setdefault(actor, set())))
+                known[actor].add(chunk.program)
+                calls[actor.run.remote(chunk)] = actor, chunk
+            for call in self._ray.wait(list(calls), timeout=1.0)[0]:
+                actor, chunk = calls.pop(call)
+                try:
+                    part, self._tallies[actor] = self._ray.get(call)
+                except self._ray.exceptions.RayActorError:
+                    failed[chunk.name] += 1
+                    if failed[chunk.name] > RETRIES:
+                        often = f"{RETRIES + 1} workers died on chunk {chunk.name}"
+                        raise InputError(f"{often}; is there memory for it?", "ray") from None
+                    queue.insert(0, chunk)
+                    self.actors[self.actors.index(actor)] = actor = self._hire(shared)
+                else:
+                    done += chunk.wanted
+                    yield part
+                idle.append(actor)
+            if report:
+                ready = len(set().union(*known.values()))
+                report(Progress(done, total, ready, kinds, time.monotonic() - began))
 
     def _hire(self, job: Any) -> Any:
         return self._ray.remote(**self._kind)(Worker).remote(job, self._share)

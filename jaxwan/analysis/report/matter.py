@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.axis import Axis, long_axis
+from jaxwan.analysis.best import is_given
 from jaxwan.analysis.choose import Choice, choose
 from jaxwan.analysis.humane import percent
 from jaxwan.analysis.sensitivity import sensitivity
@@ -99,8 +100,11 @@ def gather(
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     names = identity_columns(frame)
-    where = [name for name in PLACES if name in varying(frame, names)]
-    rest = [name for name in names if name not in PLACES]
+    told = varying(frame, names)
+    where = [name for name in told if name in PLACES or is_given(name)]
+    if set(where) == set(told):  # nothing else is to be chosen
+        where = [name for name in told if name in PLACES]
+    rest = [name for name in names if name not in (*PLACES, *where)]
     place, label = config_labels(frame, where), config_labels(frame, rest)
     if not varying(frame, rest):
         given = [name for name in ("strategy", "compressor") if name in frame]
