@@ -31,7 +31,10 @@ def tornado_command(
     scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
     challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "unreliable",
     network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
-    strategy: Member = "diloco:local_steps=25",
+    strategy: Annotated[
+        str | None,
+        typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="One with local steps, so that H can vary."),
+    ] = "diloco:local_steps=25",
     compressor: Member = None,
     workers: Annotated[int | None, typer.Option(help="Repeats or cuts the fleet.")] = None,
     steps: Annotated[int, typer.Option(help="Local steps per worker.")] = 200,

@@ -31,7 +31,7 @@ COMPRESSORS: dict[str, tuple[int, dict[str, Any]]] = {  # harshness, settings
 SUMS = ("none", "fp16")
 FAR = 6.0  # times the least: nothing in the grid loses so much in steps
 SLACK = 1.01  # "no worse" of two timings
-PLANS, PROGRAMS = 8, 4
+PLANS, PROGRAMS = 8, 6
 OUTER_LRS = (0.4, 1.0)  # tried beside the usual one where plans are left
 
 
@@ -152,8 +152,8 @@ def prune(
     Dropped are, in this order: the same learning over a slower exchange; what exceeds the budget
     even if a sample taught as much as in synchronous training; what is harsher (larger H, or a
     compressor that takes more away) and yet no better; what needs several times the least; and,
-    where more are left than may be raced, those that need most. Synchronous uncompressed training
-    stays, as the baseline.
+    where more are left than may be raced, those that need most, the best of every compressor
+    excepted. Synchronous uncompressed training stays, as the baseline.
     """
     score = timed[metric]
     base = min((one for one in found if one.learning == ("sync", 1, "none")),
@@ -205,10 +205,18 @@ def program_of(resolved: Resolved) -> Any:
 def _most_promising(
     left: Sequence[Candidate], score: pd.Series, base: Candidate | None, plans: int, programs: int
 ) -> list[Candidate]:
-    """Return the baseline and those that need least, from a few programs only."""
+    """Return the baseline and those that need least, from a few programs only.
+
+    The best of every compressor come first: a harsh one always wins by timing alone, and whether it
+    still learns is what the race is for.
+    """
     kept = [base] if base is not None else []
     used = {program_of(one.resolved) for one in kept}
-    for one in sorted(left, key=lambda one: score[one.name]):
+    ranked = sorted(left, key=lambda one: score[one.name])
+    first: dict[str, Candidate] = {}
+    for one in ranked:
+        first.setdefault(one.compressor, one)
+    for one in [*first.values(), *ranked]:
         own = program_of(one.resolved)
         if one in kept or len(kept) >= plans or (own not in used and len(used) >= programs):
             continue

@@ -323,18 +323,24 @@ def _unsure(raced: Race, table: pd.DataFrame) -> list[str]:
     return notes
 
 
+def _span(low: str, high: str) -> str:
+    return "" if "–" in (low, high) else f"{low} – {high}"
+
+
 def figures(row: pd.Series, name: str) -> tuple[str, str]:
     """Write a figure of a whole training and its interval."""
     sides = [float(row[name + key]) for key in ("", "_lo", "_hi")]
+    if not np.isfinite(sides[0]):
+        return "–", ""
     if name == "hours":
         length = 24.0 if sides[0] >= 48 else 1.0
         unit = "d" if length > 1 else "h"
         center, low, high = (number(side / length) for side in sides)
         if sides[0] < 1:
             return duration(sides[0] * 3600), ""
-        return f"{center} {unit}", f"{low} – {high}"
+        return f"{center} {unit}", _span(low, high)
     if name == "usd":
         center, low, high = (f"{side:,.0f}" if side >= 100 else number(side) for side in sides)
-        return f"${center}", f"{low} – {high}"
+        return f"${center}", _span(low, high)
     center, low, high = (f"{side:,.0f}" if side >= 100 else number(side) for side in sides)
-    return f"{center} kWh", f"{low} – {high}"
+    return f"{center} kWh", _span(low, high)
