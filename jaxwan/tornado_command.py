@@ -33,7 +33,7 @@ def tornado_command(
     network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="One with local steps, so that H can vary."),
+        typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="With local steps, so that H can vary."),
     ] = "diloco:local_steps=25",
     compressor: Member = None,
     workers: Annotated[int | None, typer.Option(help="Repeats or cuts the fleet.")] = None,
