@@ -90,6 +90,8 @@ def test_runs_that_never_reach_the_target_count_as_the_longest_watch():
     expected = np.where(own["reached"], own["time_to_target_s"], 50.0).mean()
     assert (row["mean"], row["filled"]) == (pytest.approx(expected), 20)
     assert "20 runs did not reach the target" in text_of(found)
+    assert "≥ " in text_of(found)
+    assert "reached by" in text_of(found)
 
 
 def test_a_diverged_loss_counts_as_the_worst():

@@ -232,6 +232,16 @@ def test_widths_are_those_of_the_metrics_own_interval():
     assert list(widths(runs, [Target("time_s", 99, False)])["narrow"]) == [True]
 
 
+def test_a_target_that_nobody_reaches_is_not_known_narrowly():
+    runs = pd.DataFrame({
+        "config_id": "a", "time_to_target_s": np.nan, "reached": False, "time_s": [9.0] * 64,
+        "status": "ok",
+    })  # fmt: skip
+    assert not widths(runs, targets_of("time_to_target_s: 5%"))["narrow"].any()
+    some = runs.assign(reached=True, time_to_target_s=np.linspace(5.0, 5.1, 64))
+    assert widths(some, targets_of("time_to_target_s: 5%"))["narrow"].all()
+
+
 def test_stopping_when_narrow_keeps_the_coverage():
     """Chow and Robbins' rule over 2,000 repetitions; looks at 64 to 1,024, stopping about 256."""
     for law, truth in (("normal", 0.0), ("exponential", 1.0)):

@@ -15,6 +15,7 @@ from rich.text import Text
 from jaxwan.analysis.best import COLUMNS, Best, Verdict
 from jaxwan.analysis.compare import is_duration
 from jaxwan.analysis.humane import duration, duration_unit, number, percent
+from jaxwan.analysis.outcomes import TO_TARGET
 from jaxwan.analysis.robust import CRITERIA
 from jaxwan.analysis.tables import setting_names
 from jaxwan.analysis.verdict import share
@@ -109,6 +110,9 @@ def _name(row: Mapping[Any, Any], place: str) -> Text:
 
 def _cells(row: Mapping[Any, Any], found: Best) -> list[Text]:
     center, around = _measure(row["mean"], row["lo"], row["hi"], found.metric)
+    if row["filled"] and found.metric == TO_TARGET:
+        center = f"≥ {center}"
+        around += f"\nreached by {percent(1 - row['filled'] / row['n'])}"
     ratio = "" if row["winner"] else _times(row["ratio"])
     bounds = "" if row["winner"] else f"{_times(row['ratio_lo'])} – {_times(row['ratio_hi'])}"
     if math.isnan(row["ratio"]):
@@ -117,7 +121,7 @@ def _cells(row: Mapping[Any, Any], found: Best) -> list[Text]:
         row["better_at_most"]) if math.isfinite(row["better_at_most"]) else "–"  # fmt: skip
     chance = row["probability"]
     return [
-        Text(center).append(f"\n{around}" if around else "", style="dim"),
+        Text(center).append(f"\n{around.strip()}" if around else "", style="dim"),
         Text(ratio).append(f"\n{bounds}" if bounds else "", style="dim"),
         Text(most),
         Text("–" if math.isnan(chance) else _chance(chance)),

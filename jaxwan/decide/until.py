@@ -73,10 +73,13 @@ def targets_of(text: str) -> tuple[Target, ...]:
 def interval_of(runs: pd.DataFrame, metric: str, confidence: float = 0.95) -> Interval:
     """Return the interval that decides: Wilson's of a flag, the restricted mean of a censored time.
 
-    A loss has none while a run diverges, and no metric has one where no run has a value.
+    A loss has none while a run diverges, a time to target while no run gets there, and no metric
+    where no run has a value.
     """
     if metric == TO_TARGET:
         times, watched = watched_times(runs)
+        if not np.isfinite(times).any():  # the mean of the watches says nothing of the time
+            return Interval(np.inf, np.nan, np.nan, len(times))
         return restricted_mean(times, watched, confidence=confidence)
     if pd.api.types.is_bool_dtype(runs[metric]):
         known = runs[metric].dropna()
