@@ -89,7 +89,7 @@ def two_groups(monkeypatch):
     bad = types.SimpleNamespace(
         checks=lambda: [check(2.0), check(math.inf)], figure=lambda path: path.write_bytes(b"png")
     )
-    monkeypatch.setattr(frame, "modules", lambda: {"good": good, "bad": bad})
+    monkeypatch.setattr(frame, "modules", lambda names: {"good": good, "bad": bad})
 
 
 def test_the_frame_collects_tells_and_draws(two_groups, tmp_path):
