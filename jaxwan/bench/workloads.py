@@ -191,7 +191,8 @@ def bench_workload(load: Workload, rounds: int, runs: int = MANY) -> list[dict[s
     many = trainer(experiment, runs // devices, None, devices)
     one = trainer(experiment, 1)
     plain = partial(numpy_run, load, data_of(load), rounds)
-    found = paces([plain, many.run, one.run], [float(rounds), many.amount, one.amount])
+    amounts = [float(rounds), many.amount, one.amount]
+    found = paces([plain, many.run, one.run], amounts, turns=2)
     ratios = np.median(found[:, 1:] / found[:, :1], axis=0)
     slow, wide, single = np.median(found, axis=0)
     about = f"{load.name}: {many.runs} replicates"
