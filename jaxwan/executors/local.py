@@ -89,7 +89,8 @@ class Local:
 
         with _compilers() as pool:
             for index in needed:
-                self._programs.setdefault(index, self._compile(pool, index))
+                if index not in self._programs:
+                    self._programs[index] = self._compile(pool, index)
             tell()
             for finished in self._pipeline(work.batches(pending, job.devices)):
                 for part in self._collect(finished):
