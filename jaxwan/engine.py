@@ -16,7 +16,7 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxwan.core import keys
 from jaxwan.core.clock import Instant
 from jaxwan.core.pytrees import pytree, row
-from jaxwan.core.tick import Tick
+from jaxwan.core.tick import Tick, tick_room
 from jaxwan.learning.learner import Curve, Task, evaluation_ticks, learn
 from jaxwan.learning.plan import LearnKnobs, LearnPlan
 from jaxwan.learning.problems import PROBLEMS
@@ -120,6 +120,7 @@ def once(call: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(np.array, _called(call, *arguments))
 
 
+TASKS = 16  # kept for the next program that learns the same
 WORLDS = 256  # side by side; a block takes as many turns of a loop as its unluckiest world
 traces: list[WorldPlan | LearnPlan] = []  # one entry per trace, for those who count compilations
 
@@ -257,11 +258,14 @@ class Compiled(NamedTuple):
         return self.run(*jax.device_put(arguments, split), *self.shared)
 
 
+@functools.lru_cache(maxsize=TASKS)
+def _task(problem: str, static: tuple[tuple[str, Any], ...]) -> Task:
+    return jax.jit(lambda: PROBLEMS[problem].make_task(dict(static)))()
+
+
 def make_task(plan: LearnPlan, devices: int = 1) -> Task:
     """Return the arrays that all runs of a learning plan share, on that many devices."""
-    problem = PROBLEMS[plan.problem]
-    static = dict(plan.problem_static)
-    task = jax.jit(lambda: problem.make_task(static))()
+    task = _task(plan.problem, plan.problem_static)
     return jax.device_put(task, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
@@ -357,25 +361,13 @@ def world_program(plan: Plan, knobs: WorldKnobs, seeds: Any) -> Compiled:
     return _once_in_a_process(_key(static, (knobs, seeds)), make)
 
 
-def tick_room(plan: WorldPlan, *lead: int) -> Tick:
-    """Return the shapes of the ticks that runs of a plan leave `[*lead, tick, slot]`."""
-    shape = (*lead, plan.ticks, plan.slots)
-    whole, real, flag = (
-        cast(jax.Array, jax.ShapeDtypeStruct(shape, kind))
-        for kind in (jnp.int32, jnp.float32, bool)
-    )
-    return Tick(
-        worker=whole, cycle=whole, base_age=whole, weight=real, steps=real, attacker=flag,
-        fresh=flag, fetched=flag,
-    )  # fmt: skip
-
-
 def learner_program(plan: Plan, knobs: LearnKnobs, seeds: Any) -> Compiled:
     """Return the learners' program for inputs of these shapes `[device, run, ...]`."""
     assert plan.learn is not None
     static, devices = (plan.learn, plan.block), len(seeds)
     count = np.zeros(devices, np.int32)
-    arguments = (knobs, seeds, count, tick_room(plan.world, *np.shape(seeds)))
+    room = (*np.shape(seeds), plan.world.ticks, plan.world.slots)
+    arguments = (knobs, seeds, count, tick_room(room))
 
     def make() -> Compiled:
         assert plan.learn is not None

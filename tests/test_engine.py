@@ -9,6 +9,7 @@ import pytest
 
 from jaxwan import engine, work
 from jaxwan.api import simulate as simulate_runs
+from jaxwan.core.tick import tick_room
 from jaxwan.engine import Knobs, Plan, time_runs, train_runs
 from jaxwan.experiment.lower import group
 from jaxwan.experiment.resolve import resolve
@@ -125,7 +126,7 @@ def small_program(**changes):
 @pytest.mark.parametrize("strategy", ["sync", "async"])
 def test_programs_export_for_every_platform(strategy):
     plan, knobs, seeds = small_program(strategy=strategy, buffer=None, steps=3)
-    task, room = engine.make_task(plan.learn), engine.tick_room(plan.world, 2)
+    task, room = engine.make_task(plan.learn), tick_room((2, plan.world.ticks, plan.world.slots))
     worlds = plan.world, plan.points, True, knobs.world, seeds
     learners = plan.learn, plan.block, knobs.learn, seeds, np.int32(2), room, task
     for call, static, arguments in ((time_runs, 3, worlds), (train_runs, 2, learners)):

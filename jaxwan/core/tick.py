@@ -6,7 +6,10 @@ whose contribution is absent, lost or rejected keeps its place with weight 0.
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
+import jax.numpy as jnp
 
 from jaxwan.core.pytrees import pytree
 
@@ -27,3 +30,13 @@ class Tick:
     attacker: jax.Array  # bool [slot]
     fresh: jax.Array  # bool [slot]
     fetched: jax.Array  # bool [slot]; the worker fetches the newest model after this slot
+
+
+def tick_room(shape: tuple[int, ...]) -> Tick:
+    """Return the shapes and types of ticks `shape`, whose last axis is the slot."""
+    kinds = jnp.int32, jnp.float32, bool
+    whole, real, flag = (cast(jax.Array, jax.ShapeDtypeStruct(shape, kind)) for kind in kinds)
+    return Tick(
+        worker=whole, cycle=whole, base_age=whole, weight=real, steps=real, attacker=flag,
+        fresh=flag, fetched=flag,
+    )  # fmt: skip

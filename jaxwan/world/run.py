@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxwan.core.keys import run_key
 from jaxwan.core.pytrees import replace
+from jaxwan.core.tick import tick_room
 from jaxwan.world import barrier, events
 from jaxwan.world.durations import DurationKnobs, RenewalKnobs
 from jaxwan.world.exchange import prepare
@@ -82,7 +83,8 @@ def run_worlds(
     world = jax.vmap(make, out_axes=BY_RUN)(knobs, seeds, ready.row)
     state = jax.vmap(partial(protocol.begin, plan), in_axes=(BY_RUN,))(world)
     step = jax.vmap(partial(protocol.tick, plan), in_axes=(BY_RUN, 0))
-    shape = jax.eval_shape(step, world, state)[1]
+    lived = jax.eval_shape(step, world, state)[1].lived if plan.watched else None
+    shape = Moment(tick_room((*seeds.shape, plan.slots)), state.now, state.version, lived)
     room = jax.tree.map(lambda x: jnp.zeros((plan.ticks, *x.shape), x.dtype), shape)
 
     def body(index: jax.Array, carry: tuple[Any, Moment]) -> tuple[Any, Moment]:
