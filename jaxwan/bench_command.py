@@ -33,20 +33,24 @@ def bench_command(
     only: Only = None, as_json: AsJson = False, as_markdown: AsMarkdown = False
 ) -> None:
     """Measure how fast this machine simulates and learns."""
-    from jaxwan.bench.report import PARTS, markdown, measure
+    from jaxwan.bench.report import PARTS, TITLES, markdown, measure
     from jaxwan.core.devices import use_all_cores
 
     for name in only or ():
         if name not in PARTS:
             raise unknown_name("part", name, PARTS)
     use_all_cores()
-    records = measure(only or tuple(PARTS))
+    records = []
+    for place, part in enumerate(only or PARTS):
+        found = measure([part])
+        records += found
+        if not (as_json or as_markdown):
+            out.print(("\n" if place else "") + f"[bold]{TITLES[part]}[/]")
+            out.print(table_of(found), highlight=False)
     if as_json:
         typer.echo(json.dumps(records, indent=2, default=str, allow_nan=False))
     elif as_markdown:
         typer.echo(markdown(records))
-    else:
-        out.print(table_of(records), highlight=False)
 
 
 def table_of(records: list[dict[str, Any]]) -> Table:

@@ -46,7 +46,7 @@ FLOORS = {
     "jaxwan.bench_command": 7,
     "jaxwan.best_command": 7,
     "jaxwan.api": 7,
-    "jaxwan.cache": 7,
+    "jaxwan.cache": 4,
     "jaxwan.calls": 7,
     "jaxwan.chapters": 7,
     "jaxwan.cli": 7,

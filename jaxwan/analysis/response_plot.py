@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from jaxwan.analysis.axis import Axis
 from jaxwan.analysis.humane import duration_unit, rate
@@ -21,9 +22,23 @@ from jaxwan.stats.intervals import Interval, mean_interval, quantile_interval
 _WIDE = 30.0  # ratio of ends from which on an axis is logarithmic
 
 
+_MARKS = {
+    1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s", 1.0: "1 s", 10.0: "10 s", 60.0: "1 min",
+    600.0: "10 min", 3600.0: "1 h", 36e3: "10 h", 864e2: "1 d", 864e3: "10 d", 864e4: "100 d",
+    864e5: "1000 d",
+}  # fmt: skip
+
+
 class _Panel(NamedTuple):
     metric: str
     title: str
+
+
+class _Curve(NamedTuple):
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 _LEARNED = (_Panel("time_to_target_s", "median time to the target loss"),
@@ -45,11 +60,9 @@ def response_curves(
     axes = figure.subplots(1, len(panels))
     names = [name for name in varying(frame, identity_columns(frame)) if name != over.name]
     parts = list(frame.groupby(names, sort=False, dropna=False)) if names else [((), frame)]
+    labels = [setting_names(runs.iloc[0].to_dict(), names) or "all" for _, runs in parts]
     for axis, panel in zip(axes, panels, strict=True):
-        for place, (_, runs) in enumerate(parts):
-            label = setting_names(runs.iloc[0].to_dict(), names) or "all"
-            _draw(axis, panel, over, runs, place, label)
-        _finish(axis, panel, over)
+        _draw(axis, panel, over, [_curve(panel, over, runs) for _, runs in parts], labels)
     axes[0].legend(frameon=False, fontsize=8)
     return save(figure, path, title)
 
@@ -61,34 +74,47 @@ def _center(panel: _Panel, runs: pd.DataFrame) -> Interval:
     return quantile_interval(np.where(np.isnan(values), np.inf, values), 0.5)
 
 
-def _draw(
-    axis: Axes, panel: _Panel, over: Axis, runs: pd.DataFrame, place: int, label: str
-) -> None:
+def _curve(panel: _Panel, over: Axis, runs: pd.DataFrame) -> _Curve:
     groups = list(runs.groupby(over.name, sort=True))
-    x = np.array([value for value, _ in groups], np.float64)
     centers = [_center(panel, mine) for _, mine in groups]
-    middle, low, high = (
+    sides = (
         np.array([np.nan if np.isinf(each := float(getattr(c, side))) else each for c in centers])
         for side in ("mean", "low", "high")
     )
-    color = COLORS[place % len(COLORS)]
-    dashes = DASHES[place // len(COLORS) % len(DASHES)]
-    axis.plot(x, middle, color=color, ls=dashes, lw=1.7, label=label)
-    axis.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
+    return _Curve(np.array([value for value, _ in groups], np.float64), *sides)
 
 
-def _finish(axis: Axes, panel: _Panel, over: Axis) -> None:
+def _draw(
+    axis: Axes, panel: _Panel, over: Axis, curves: list[_Curve], labels: list[str]
+) -> None:
+    known = np.concatenate([curve.middle[np.isfinite(curve.middle)] for curve in curves])
+    far = bool(len(known)) and known.min() > 0 and known.max() > _WIDE * known.min()
+    length, unit = 1.0, ""
+    if panel.metric.endswith("_s") and len(known):
+        if far:
+            unit = "log scale"
+        else:
+            length, unit = duration_unit(float(known.mean()))
+    for place, (curve, label) in enumerate(zip(curves, labels, strict=True)):
+        color = COLORS[place % len(COLORS)]
+        dashes = DASHES[place // len(COLORS) % len(DASHES)]
+        axis.plot(curve.x, curve.middle / length, color=color, ls=dashes, lw=1.7, label=label)
+        axis.fill_between(
+            curve.x, curve.low / length, curve.high / length, color=color, alpha=0.25, lw=0
+        )
+    if far:
+        axis.set_yscale("log")
+        if panel.metric.endswith("_s"):
+            axis.yaxis.set_major_locator(FixedLocator(list(_MARKS)))
+            axis.yaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_formatter(lambda value, _: _MARKS.get(value, ""))
+    axis.set_title(panel.title + (f" ({unit})" if unit else ""), loc="left", fontsize=10)
+    _finish(axis, over)
+
+
+def _finish(axis: Axes, over: Axis) -> None:
     if over.values[0] > 0 and over.values[-1] > _WIDE * over.values[0]:
         axis.set_xscale("log")
-    drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axis.get_lines()])
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) and drawn.min() > 0 and drawn.max() > _WIDE * drawn.min():
-        axis.set_yscale("log")
-    unit = ""
-    if panel.metric.endswith("_s") and len(drawn):
-        length, unit = duration_unit(float(np.exp(np.log(drawn).mean())))
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value / length:g}")
-    axis.set_title(panel.title + (f" ({unit})" if unit else ""), loc="left", fontsize=10)
     axis.set_xlabel(over.name)
     if over.name.endswith("_bps"):
         axis.xaxis.set_major_formatter(lambda value, _: rate(value))

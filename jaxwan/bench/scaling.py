@@ -21,6 +21,7 @@ from jaxwan.bench.arrivals import Model, outcome, world_of
 from jaxwan.bench.timing import compiled, judged, line, note, paces
 from jaxwan.bench.trainers import trainer
 from jaxwan.bench.workloads import UNIT, WORKLOADS, experiment_of
+from jaxwan.cache import keep_programs
 from jaxwan.core.devices import core_count
 
 TWO_DEVICES = 1.6  # times one, at least
@@ -64,6 +65,7 @@ def child(devices: int) -> None:
         os.sched_setaffinity(0, cores[:devices])
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_platforms", "cpu")
+    keep_programs()
     own = trainer(experiment_of(WORKLOADS[0], 20), RUNS, None, devices)
     jax.block_until_ready(own.run(0))
     for _ in sys.stdin:

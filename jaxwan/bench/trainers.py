@@ -21,6 +21,7 @@ from jaxwan.work import Program
 class Trainer(NamedTuple):
     """Compiled learners and what they are called with: `run(turn)` trains `runs` replicates."""
 
+    program: Program
     learners: engine.Compiled
     arguments: tuple[Any, ...]
     rounds: int  # of a replicate
@@ -57,12 +58,26 @@ def trainer(
         for knobs in (program.knobs.world, program.knobs.learn)
     )
     ticks = work.compiled_worlds(program, devices)(world, seeds).ticks
+    return _compiled(program, learn, seeds, ticks)
+
+
+def first_of(many: Trainer) -> Trainer:
+    """Compile the training of the first replicate alone, on one device."""
+    learn, seeds, _, ticks = many.arguments
+    plan = replace(many.program.plan, block=1)
+    first = jax.tree.map(lambda column: np.asarray(column)[:1, :1], (learn, seeds, ticks))
+    return _compiled(many.program._replace(plan=plan, runs=1), *first)
+
+
+def _compiled(program: Program, learn: Any, seeds: np.ndarray, ticks: Any) -> Trainer:
+    devices, runs = seeds.shape
     start = time.perf_counter()
     learners = work.compiled_learners(program, devices)
     compile_s = time.perf_counter() - start
     count = np.full(devices, runs, np.int32)
     rounds = int(np.max(program.knobs.world.ticks))
-    return Trainer(learners, (learn, seeds, count, ticks), rounds, devices * runs, compile_s)
+    arguments = (learn, seeds, count, ticks)
+    return Trainer(program, learners, arguments, rounds, devices * runs, compile_s)
 
 
 def chosen_width(experiment: Experiment) -> int:

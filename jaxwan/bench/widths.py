@@ -9,6 +9,7 @@ from typing import Any
 from jaxwan.bench.timing import line, paces
 from jaxwan.bench.trainers import chosen_width, trainer
 from jaxwan.bench.workloads import MANY, UNIT, WORKLOADS, experiment_of
+from jaxwan.cache import keep_programs
 from jaxwan.experiment.spec import Experiment
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -31,8 +32,8 @@ def cases() -> dict[str, Experiment]:
     return {
         "W1": experiment_of(WORKLOADS[0], 4),
         "W2": experiment_of(WORKLOADS[2], 1),
-        "proxy of simple": proxy("simple", 20),
-        "proxy of moderate": proxy("moderate", 3),
+        "proxy of simple": proxy("simple", 60),
+        "proxy of moderate": proxy("moderate", 20),
     }
 
 
@@ -56,4 +57,5 @@ def scan(name: str, experiment: Experiment, runs: int = MANY) -> list[dict[str, 
 
 def bench_widths() -> list[dict[str, Any]]:
     """Scan the block widths of the standard workloads and two proxies."""
+    keep_programs()
     return [row for name, own in cases().items() for row in scan(name, own)]

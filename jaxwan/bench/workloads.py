@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxwan import engine
 from jaxwan.bench.timing import judged, line, paces
-from jaxwan.bench.trainers import trainer
+from jaxwan.bench.trainers import first_of, program_of, trainer
 from jaxwan.experiment.spec import Experiment
-from jaxwan.learning.problems import PROBLEMS
 
 MANY = 32
 BATCH, FEATURES, HIDDEN, CLASSES, MODES = 32, 784, 100, 10, 3
@@ -134,11 +134,9 @@ class Data(NamedTuple):
 
 def data_of(load: Workload) -> Data:
     """Return the learner's own task in NumPy."""
-    static = {
-        "widths": (FEATURES, HIDDEN, CLASSES), "batch": BATCH, "modes": MODES, "held_out": 256,
-        "separation": 4.0,
-    }  # fmt: skip
-    task = jax.tree.map(np.asarray, PROBLEMS["mlp"].make_task(static))
+    plan = program_of(experiment_of(load, 1), 1).plan.learn
+    assert plan is not None
+    task = jax.tree.map(np.asarray, engine.make_task(plan))
     return Data(task["centres"].reshape(CLASSES * MODES, FEATURES), task["x"], task["label"])
 
 
@@ -189,7 +187,7 @@ def bench_workload(load: Workload, rounds: int, runs: int = MANY) -> list[dict[s
     """Time a workload: NumPy, many replicates on all devices, and one."""
     experiment, devices = experiment_of(load, rounds), jax.local_device_count()
     many = trainer(experiment, runs // devices, None, devices)
-    one = trainer(experiment, 1)
+    one = first_of(many)
     plain = partial(numpy_run, load, data_of(load), rounds)
     amounts = [float(rounds), many.amount, one.amount]
     found = paces([plain, many.run, one.run], amounts, turns=2)
