@@ -17,7 +17,7 @@ from jaxwan.experiment.resolve import failures_for, resolve
 from jaxwan.experiment.resolved import Resolved, Scenario
 from jaxwan.experiment.spec import Experiment
 
-STEPS = 200  # of the proxy: five rounds of the longest H
+STEPS = 320  # of the proxy: eight rounds of the longest H
 TIMED_STEPS = 80  # of the timing-only runs: two such rounds
 POINTS = 20  # evaluations
 LOCAL_STEPS = (10, 20, 40)
