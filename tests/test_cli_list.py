@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from jaxwan import cli
+from jaxwan.commands.fields import member_of
+from jaxwan.commands.listing import as_table
 
 
 def call(monkeypatch, capsys, *words):
@@ -65,7 +67,7 @@ def test_tables_fit_the_terminal(kind, width):
     from jaxwan.experiment.listing import rows
 
     console = Console(width=width, file=io.StringIO())
-    console.print(cli.as_table(rows(kind)))
+    console.print(as_table(rows(kind)))
     text = console.file.getvalue()
     assert KINDS[kind] in text
     assert "…" not in text
@@ -102,11 +104,11 @@ def test_schema_is_json(jaxwan):
 
 
 def test_a_member_on_the_command_line():
-    assert cli.member_of("compressor", "topk") == "topk"
-    assert cli.member_of("compressor", "topk:ratio=1e-2,error_feedback=false") == {
+    assert member_of("compressor", "topk") == "topk"
+    assert member_of("compressor", "topk:ratio=1e-2,error_feedback=false") == {
         "kind": "topk", "ratio": 0.01, "error_feedback": False,
     }  # fmt: skip
-    assert cli.member_of("strategy", "async:max_staleness=none") == {
+    assert member_of("strategy", "async:max_staleness=none") == {
         "kind": "async", "max_staleness": None,
     }  # fmt: skip
 
