@@ -54,6 +54,17 @@ def test_a_report_is_a_page_a_text_and_a_picture(folder):
                            catch_exceptions=False, standalone_mode=False)  # fmt: skip
 
 
+def test_a_report_in_json_says_what_the_metric_decides(folder, tmp_path):
+    words = ["--metric", "throughput_ratio", "--confidence", "0.9"]
+    drawing = ["--png", "--out", tmp_path / "page.html"]
+    told = json.loads(call("report", folder, "--json", *words, *drawing).output)
+    found = told["decision"]
+    assert (found["metric"], found["confidence"]) == ("throughput_ratio", 0.9)
+    assert found["sentence"] in " ".join(call("report", folder, "--text", *words).output.split())
+    assert [place["best"] for place in found["places"]] == ["topk"] * 4
+    assert [told["drawn"]] == [str(path) for path in tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [("compare", "--json"), ("phase", "--json"), ("tornado", "--json"), ("best", "--json"),

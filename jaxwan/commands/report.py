@@ -39,11 +39,14 @@ def report_command(
     """
     share = share_of(confidence, "--confidence")
     results = loaded(folder)
-    if as_json:
-        report(results, folder, as_json)
-        return
     matter = matter_of(results, folder, metric, share)
     page = target or folder / "report.html"
+    if as_json:
+        from jaxwan.analysis.report.matter import decision
+
+        drawn = {"drawn": pictured(matter, page)} if png else {}
+        report(results, folder, as_json, {"decision": decision(matter)} | drawn)
+        return
     if text:
         from jaxwan.analysis.report.text import report_text
 

@@ -80,8 +80,10 @@ def saving(wanted: int, trained: int) -> str:
     )
 
 
-def report(results: Any, folder: Path | None, as_json: bool) -> None:
-    """Print the summary and why runs fail; with a folder, draw the picture too."""
+def report(
+    results: Any, folder: Path | None, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
+    """Print the summary and why runs fail, `more` in JSON; with a folder, draw the picture too."""
     from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
 
     summary, reasons = results.summary(), results.success_reasons()
@@ -93,7 +95,7 @@ def report(results: Any, folder: Path | None, as_json: bool) -> None:
         places = {"picture": picture, "results": folder} if folder else {}
         failed = {str(config): counts.to_dict() for config, counts in reasons.iterrows()}
         tables = {"summary": summary_records(summary), "failed_criteria": failed}
-        print_json(facts | tables | places)
+        print_json(facts | tables | places | (more or {}))
         return
     out.print(render_summary(summary, title=results.question or None))
     why = render_reasons(reasons, summary)
