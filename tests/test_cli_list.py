@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -134,6 +135,37 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(jaxwan, case):
     assert (code, text) == (2, "")
     assert len(error.strip().splitlines()) == 1
     assert wanted in error
+
+
+WITHOUT_JAX = (
+    ["--help"],
+    ["list", "netwroks"],
+    ["show", "scenario", "simpel"],
+    ["run", "--challenge", "unrelable"],
+    ["trace", "--scenario", "simpel"],
+    ["variance", "--network", "edgy"],
+    ["tornado", "--challenge", "nowhere.toml"],
+    ["bandwidth", "--scenario", "simpel"],
+    ["status", "nowhere"],
+)
+
+
+def test_help_and_misspelt_names_do_not_wait_for_jax():
+    code = f"""
+import sys
+from jaxwan.cli import main
+for words in {WITHOUT_JAX}:
+    sys.argv = ["jaxwan", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        print(words, ended.code, "jax" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("error ")]
+    codes = [0, *[2] * (len(WITHOUT_JAX) - 1)]
+    assert told == [f"{words} {code} False"
+                    for words, code in zip(WITHOUT_JAX, codes, strict=True)]  # fmt: skip
 
 
 FLEET = "region,speed,up_bps,down_bps,delay_s,loss,jitter_s,online,name\n"

@@ -84,6 +84,9 @@ def bandwidth_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what bandwidth 50 to 99 % compute utilization takes, by formula and by simulation."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge)
     from jaxwan.bandwidth import Fleet, answers, simulate
 
     fields = {

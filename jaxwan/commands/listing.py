@@ -84,9 +84,12 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List what is built in of one KIND."""
+    from jaxwan.experiment.kinds import plural
+
+    which = plural(kind)  # before the listing, which loads JAX
     from jaxwan.experiment.listing import rows
 
-    records = rows(kind)
+    records = rows(which)
     if as_json:
         print_json(records)
     elif records:
@@ -115,6 +118,9 @@ def show_command(
     as_json: AsJson = False,
 ) -> None:
     """Show one entry of the catalog, one family member, or one file of the user's."""
+    from jaxwan.experiment.kinds import check_entry
+
+    check_entry(kind, name)  # before the listing, which loads JAX
     from jaxwan.experiment.listing import detail
 
     record = detail(kind, name)

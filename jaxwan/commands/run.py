@@ -43,6 +43,9 @@ def run_command(
     as_json: AsJson = False,
 ) -> None:
     """Run one experiment; what is not given is the challenge's own."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     members = {
         "strategy": strategy,
         "compressor": compressor,

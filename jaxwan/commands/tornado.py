@@ -46,6 +46,9 @@ def tornado_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what to spend on: bandwidth, latency, reliability, compression, H."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.analysis.sensitivity import render_sensitivity, sensitivity
     from jaxwan.analysis.tornado_plot import plot_tornado
     from jaxwan.columns import records

@@ -47,6 +47,9 @@ def trace_command(
     as_json: AsJson = False,
 ) -> None:
     """Write the timeline of one run: a trace for ui.perfetto.dev and a Gantt chart."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.experiment.spec import Experiment
 
     members = {"strategy": strategy, "compressor": compressor, "aggregator": aggregator,

@@ -38,6 +38,9 @@ def variance_command(
     as_json: AsJson = False,
 ) -> None:
     """Say where the spread of a result comes from: failures, links, stragglers or data."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.decide.variance import records, spread
     from jaxwan.experiment.spec import Experiment
 
