@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from jaxwan import __version__
@@ -31,7 +32,7 @@ from jaxwan.commands import (
     variance,
 )
 from jaxwan.commands.shell import err
-from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.errors import InputError, translate
 
 app = typer.Typer(
     name="jaxwan",
@@ -71,6 +72,14 @@ def say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     err.print(f"[yellow]warning[/] {escape(' '.join(str(message).split()))}")
 
 
+def usage_text(error: Any) -> str:
+    """Say what is wrong with a call; of a value that cannot be read, in the words of the files."""
+    param = getattr(error, "param", None)
+    if param is not None and isinstance(error.__cause__, ValidationError):
+        return str(translate(error.__cause__, ()).at(param.opts[0]))
+    return str(error.format_message())
+
+
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit code 2."""
     warnings.showwarning = say_warning
@@ -78,7 +87,7 @@ def main() -> None:
     try:
         raise SystemExit(app(standalone_mode=False) or 0)
     except (InputError, OSError, usage) as error:
-        text = error.format_message() if isinstance(error, usage) else str(error)
+        text = usage_text(error) if isinstance(error, usage) else str(error)
         if text and len(sys.argv) > 1:
             err.print(f"[red]error[/] {escape(' '.join(text.split()))}", soft_wrap=True)
         raise SystemExit(2) from None

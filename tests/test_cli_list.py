@@ -190,14 +190,22 @@ def test_a_wrong_file_is_one_line_and_exit_code_2(jaxwan, tmp_path, case):
     assert wanted in error
 
 
-@pytest.mark.parametrize(
-    ("words", "named"), [(["run", "--seeds", "abc"], "--seeds"), (["run", "--bogus"], "--bogus")]
-)
-def test_a_wrong_option_is_one_line(words, named, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["jaxwan", *words])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    told = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2
-    assert len(told) == 1
-    assert named in told[0]
+BAD_OPTIONS = {
+    "value": (["run", "--seeds", "abc"], ("--seeds", "'abc'")),
+    "fraction": (["trace", "--from", "soon"], ("--from", "'soon'")),
+    "option": (["run", "--bogus"], ("--bogus",)),
+    "no value": (["run", "--seeds"], ("--seeds",)),
+    "command": (["swep"], ("'swep'", "sweep")),
+    "argument": (["show", "network"], ("'name'",)),
+    "too many": (["status", "here", "there"], ("there",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_a_wrong_option_is_one_line(jaxwan, case):
+    words, named = BAD_OPTIONS[case]
+    code, text, error = jaxwan(*words)
+    assert (code, text) == (2, "")
+    assert len(error.splitlines()) == 1
+    assert error.startswith("error ")
+    assert all(name in error.lower() for name in named), error
