@@ -141,7 +141,7 @@ def test_the_command_says_both():
 
 
 def test_a_scenario_brings_its_model(capsys, monkeypatch):
-    from jaxwan.answers import bandwidth_command
+    from jaxwan.commands.bandwidth import bandwidth_command
 
     monkeypatch.setattr("jaxwan.bandwidth.simulate", lambda *_: None)
     bandwidth_command(scenario="moderate", fragments=8, overlap_steps=1, seeds=2, rounds=3,

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
@@ -15,7 +14,8 @@ from jaxwan.analysis.best import best, roles
 from jaxwan.analysis.best_table import best_records, render_best
 from jaxwan.analysis.censored import censored_summary, common_horizon
 from jaxwan.analysis.verdict import sureness, verdict
-from jaxwan.best_command import register, share_of
+from jaxwan.cli import app
+from jaxwan.commands.shell import share_of
 from jaxwan.experiment.errors import InputError
 from jaxwan.results import Results
 from jaxwan.stats.best import better_at_most, gaps, probability_best, robust, surely_within
@@ -264,15 +264,7 @@ def test_a_run_whose_workers_are_gone_shortens_no_horizon():
     assert np.isnan(common_horizon([]))
 
 
-@pytest.fixture
-def app():
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    register(app)
-    return app
-
-
-def test_the_command_answers_and_refuses(app, tmp_path):
+def test_the_command_answers_and_refuses(tmp_path):
     Store.open(tmp_path / "s", {"sweep": {}, "chunks": []}).write("a", places())
     run = CliRunner()
     told = run.invoke(app, ["best", str(tmp_path / "s"), "--metric", "time_s", "--json"])

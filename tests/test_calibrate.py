@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from jaxwan import commands
+from jaxwan.cli import app
 from jaxwan.decide.calibrate import calibrate
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.resolve import resolve
@@ -62,8 +61,6 @@ def test_intervals_cover_the_fleet_that_made_the_log(tmp_path):
 def test_the_written_fleet_is_one_that_runs(tmp_path):
     log, fleet = tmp_path / "log.csv", tmp_path / "fleet.toml"
     log.write_text(log_of(1))
-    app = typer.Typer()
-    commands.register(app)
     done = CliRunner().invoke(app, ["calibrate", str(log), "--out", str(fleet)])
     assert done.exit_code == 0, done.output
     text = fleet.read_text()

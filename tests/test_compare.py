@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from frames import rows_and_curves
 from rich.console import Console
 from scipy import stats
@@ -14,7 +13,8 @@ from typer.testing import CliRunner
 
 from jaxwan.analysis.compare import compare, render_comparison
 from jaxwan.analysis.compare_plot import plot_comparison
-from jaxwan.commands import register, status_of
+from jaxwan.cli import app
+from jaxwan.commands.status import status_of
 from jaxwan.experiment.errors import InputError
 from jaxwan.stats.intervals import mean_interval
 from jaxwan.stats.paired import (
@@ -273,14 +273,7 @@ def folder(tmp_path):
     return store.path
 
 
-@pytest.fixture
-def app():
-    made = typer.Typer()
-    register(made)
-    return made
-
-
-def test_status_counts_what_is_there(folder, app):
+def test_status_counts_what_is_there(folder):
     facts = status_of(folder)
     assert (facts["runs_done"], facts["runs_total"]) == (12, 24)
     assert (facts["chunks_done"], facts["chunks_total"]) == (1, 2)
@@ -296,7 +289,7 @@ def test_status_counts_what_is_there(folder, app):
         status_of(folder / "parts")
 
 
-def test_compare_command_prints_json_table_and_picture(folder, app, tmp_path):
+def test_compare_command_prints_json_table_and_picture(folder, tmp_path):
     base = ["compare", str(folder), "--by", "compressor", "--metric", "throughput_ratio"]
     picture = tmp_path / "p.png"
     shown = CliRunner().invoke(app, [*base, "--json", "--plot", str(picture)])

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from jaxwan import adaptive, best_command, cli, commands
+from jaxwan import adaptive, cli
+from jaxwan.commands.status import status_of
 from jaxwan.decide.race import known_metric, race
 from jaxwan.decide.select import equal_allocation, look_sizes, select
 from jaxwan.decide.until import (
@@ -306,7 +306,7 @@ def test_adaptive_sweeps_extend_resume_and_load_as_one(few, tmp_path):
     lost.with_suffix(".json").unlink()
     again = adaptive.run_until(sweep, "time_s: 0.001%", folder, most=8)
     pd.testing.assert_frame_equal(again.frame, narrow.frame)
-    facts = commands.status_of(folder)
+    facts = status_of(folder)
     assert (facts["runs_done"], facts["runs_total"], facts["finished"]) == (16, 16, True)
     check_commands_of_rounds(folder)
     other = Sweep(**SWEEP | {"grid": {"scenario": "simple", "challenge": "churn"}})
@@ -329,7 +329,7 @@ def check_commands_of_rounds(folder):
     done = run.invoke(cli.app, ["verify", str(folder), "--json"])
     assert done.exit_code == 1
     assert [found["kind"] for found in json.loads(done.stdout)["findings"]] == ["unfinished"]
-    assert not commands.status_of(folder)["finished"]
+    assert not status_of(folder)["finished"]
     stamp.write_bytes(kept)
 
 
@@ -358,15 +358,12 @@ def test_the_command_races_a_sweep_file(tmp_path, monkeypatch):
         '# Which?\nseeds = 1\nsteps = 8\n[grid]\nscenario = "simple"\nchallenge = "unreliable"\n'
         'compressor = ["none", "int8"]\n[overrides]\ntiming_only = true\n'
     )
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    best_command.register(app)
     run = CliRunner()
     line = ["best", str(file), "--metric", "time_s", "--most", "4", "--delta", "50%"]
-    told = run.invoke(app, [*line, "--json"])
+    told = run.invoke(cli.app, [*line, "--json"])
     data = json.loads(told.stdout)
     assert data["verdicts"][0]["winner"] == "int8"
     assert data["runs"] == 8
-    assert "equally many for each would take" in run.invoke(app, line).stdout
+    assert "equally many for each would take" in run.invoke(cli.app, line).stdout
     for wrong in (["--over", "network"], ["--metric", "time_z"]):
-        assert isinstance(run.invoke(app, [*line, *wrong]).exception, InputError)
+        assert isinstance(run.invoke(cli.app, [*line, *wrong]).exception, InputError)

@@ -54,6 +54,34 @@ def test_a_report_is_a_page_a_text_and_a_picture(folder):
                            catch_exceptions=False, standalone_mode=False)  # fmt: skip
 
 
+def test_a_report_in_json_says_what_the_metric_decides(folder, tmp_path):
+    words = ["--metric", "throughput_ratio", "--confidence", "0.9"]
+    drawing = ["--png", "--out", tmp_path / "page.html"]
+    told = json.loads(call("report", folder, "--json", *words, *drawing).output)
+    found = told["decision"]
+    assert (found["metric"], found["confidence"]) == ("throughput_ratio", 0.9)
+    assert found["sentence"] in " ".join(call("report", folder, "--text", *words).output.split())
+    assert [place["best"] for place in found["places"]] == ["topk"] * 4
+    assert [told["drawn"]] == [str(path) for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("compare", "--json"), ("phase", "--json"), ("tornado", "--json"), ("best", "--json"),
+     ("report", "--text")],
+)  # fmt: skip
+def test_a_confidence_is_written_in_either_way(folder, name, form):
+    words = [name, folder, "--metric", "throughput_ratio", form]
+    words += ["--by", "compressor"] if name == "compare" else []
+    percent, share = (call(*words, "--confidence", text) for text in ("90%", "0.9"))
+    assert (percent.exit_code, share.output) == (0, percent.output)
+    for wrong in ("90", "most", "150%"):
+        refused = call(*words, "--confidence", wrong).exception
+        assert isinstance(refused, InputError)
+        assert str(refused).startswith("--confidence: ")
+        assert wrong in str(refused)
+
+
 def test_a_phase_diagram_is_letters_json_and_a_picture(folder, tmp_path):
     done = call("phase", folder, "--plot", tmp_path / "map.png")
     assert done.exit_code == 0, done.output

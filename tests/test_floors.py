@@ -42,29 +42,16 @@ FLOORS = {
     "jaxwan.decide": 6,
     "jaxwan.published": 7,
     "jaxwan.adaptive": 7,
-    "jaxwan.answers": 7,
-    "jaxwan.bench_command": 7,
-    "jaxwan.best_command": 7,
     "jaxwan.api": 7,
     "jaxwan.cache": 4,
     "jaxwan.calls": 7,
     "jaxwan.chapters": 7,
     "jaxwan.cli": 7,
     "jaxwan.commands": 7,
-    "jaxwan.folders": 7,
     "jaxwan.arrays": 7,
     "jaxwan.families": 7,
-    "jaxwan.members": 7,
     "jaxwan.oneshot": 7,
-    "jaxwan.phase_command": 7,
-    "jaxwan.report_command": 7,
-    "jaxwan.shell": 7,
     "jaxwan.tornado": 7,
-    "jaxwan.tornado_command": 7,
-    "jaxwan.passing_command": 7,
-    "jaxwan.recommend_command": 7,
-    "jaxwan.trace_command": 7,
-    "jaxwan.variance_command": 7,
     "jaxwan.harness": 7,
 }
 STRANGERS = ("jaxwan.world", "jaxwan.learning")
@@ -179,6 +166,12 @@ def test_statistics_and_analysis_do_not_import_jax(name):
 def test_importing_them_does_not_start_jax(modules):
     code = f"import {modules}, sys; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jaxwan.commands.")])
+def test_commands_print_through_their_shell(name):
+    own = name == "jaxwan.commands.shell"
+    assert own or not imported(name) & {"json", "rich.console"}
 
 
 def compiles(node):

@@ -1,6 +1,7 @@
 """Two hundred and more wrong files, each refused in one line that names the place, exit code 2."""
 
 import shutil
+from typing import Any, NamedTuple
 
 import pytest
 from frames import rows_and_curves
@@ -13,15 +14,37 @@ from jaxwan.experiment.sweepfile import Sweep
 from jaxwan.store import Store
 
 FIGURES = ("speed", "up_bps", "down_bps", "delay_s", "loss", "jitter_s")
-SWEEPS = [*tables("sweep", SWEEP), *broken("sweep", document(SWEEP))]
-FLEETS = [*tables("fleet", FLEET), *broken("fleet", document(FLEET))]
-WORKERS = [*cells("workers", CSV, FIGURES)]
-RECORDS = [*cells("outages", OUTAGES, ("down_s", "up_s"))]
-TAPES = [*cells("tape", TAPE, ("time_s", "bandwidth_bps"))]
 
 
-def titled(found):
-    return {"argvalues": found, "ids": [mutant.name for mutant in found]}
+class Kind(NamedTuple):
+    """A kind of file: its mutants, what they are called, the command, and a sweep that names it."""
+
+    wrong: list[mutants.Mutant]
+    file: str
+    words: tuple[str, ...]
+    sweep: dict[str, Any] | None = None
+
+
+def naming(field, value, **grid):
+    """Return the right sweep with one of its overrides naming a file."""
+    own = mutants.changed(SWEEP, ("overrides", field), mutants.put(value))
+    own["grid"] |= grid
+    return own
+
+
+SWEEPING = ("sweep", "sweep.toml", "--out", "out")
+REPLAY, WEATHER = {"replay": "down.csv"}, {"weather": {"trace": "tape.csv"}}
+KINDS = (
+    Kind([*tables("sweep", SWEEP), *broken("sweep", document(SWEEP))], "sweep.toml", SWEEPING),
+    Kind([*tables("fleet", FLEET), *broken("fleet", document(FLEET))], "mine.toml",
+         ("run", "--challenge", "mine.toml")),
+    Kind([*cells("workers", CSV, FIGURES)], "mine.csv", ("run", "--challenge", "mine.csv")),
+    Kind([*cells("outages", OUTAGES, ("down_s", "up_s"))], "down.csv", SWEEPING,
+         naming("failures", REPLAY, challenge="fleet.toml")),
+    Kind([*cells("tape", TAPE, ("time_s", "bandwidth_bps"))], "tape.csv", SWEEPING,
+         naming("link", WEATHER)),
+)  # fmt: skip
+CASES = [pytest.param(kind, mutant, id=mutant.name) for kind in KINDS for mutant in kind.wrong]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +79,7 @@ def refused(monkeypatch, capsys, *words):
 
 
 def test_there_are_more_than_two_hundred():
-    assert len({m.name for m in (*SWEEPS, *FLEETS, *WORKERS, *RECORDS, *TAPES)}) > 200
+    assert len({mutant.name for kind in KINDS for mutant in kind.wrong}) > 200
 
 
 def test_the_files_that_mutate_are_right():
@@ -64,58 +87,20 @@ def test_the_files_that_mutate_are_right():
     write("workers.csv", CSV)
     write("down.csv", OUTAGES)
     write("tape.csv", TAPE)
-    own = mutants.changed(SWEEP, ("overrides", "failures"), mutants.put({"replay": "down.csv"}))
-    own["grid"] |= {"challenge": ["fleet.toml", "workers.csv"], "aggregator": "mean"}
-    own["overrides"]["link"] = {"weather": {"trace": "tape.csv"}}
+    own = naming("failures", REPLAY, challenge=["fleet.toml", "workers.csv"], aggregator="mean")
+    own["overrides"]["link"] = WEATHER
     for table in (SWEEP, own):
         write("sweep.toml", document(table))
         assert Sweep.from_toml("sweep.toml").resolve()[0]
 
 
-@pytest.mark.parametrize("mutant", **titled(SWEEPS))
-def test_a_wrong_sweep_file_is_refused(mutant, monkeypatch, capsys):
-    write("sweep.toml", mutant.text)
-    told = refused(monkeypatch, capsys, "sweep", "sweep.toml", "--out", "out")
-    assert "sweep.toml" in told
-    assert mutant.place in told
-
-
-@pytest.mark.parametrize("mutant", **titled(FLEETS))
-def test_a_wrong_fleet_is_refused(mutant, monkeypatch, capsys):
-    write("mine.toml", mutant.text)
-    told = refused(monkeypatch, capsys, "run", "--challenge", "mine.toml")
-    assert "mine.toml" in told
-    assert mutant.place in told
-
-
-@pytest.mark.parametrize("mutant", **titled(WORKERS))
-def test_a_wrong_list_of_workers_is_refused(mutant, monkeypatch, capsys):
-    write("mine.csv", mutant.text)
-    told = refused(monkeypatch, capsys, "run", "--challenge", "mine.csv")
-    assert "mine.csv" in told
-    assert mutant.place in told
-
-
-@pytest.mark.parametrize("mutant", **titled(RECORDS))
-def test_wrong_recorded_outages_are_refused(mutant, monkeypatch, capsys):
-    write("down.csv", mutant.text)
-    own = mutants.changed(SWEEP, ("overrides", "failures"), mutants.put({"replay": "down.csv"}))
-    own["grid"]["challenge"] = "fleet.toml"
-    write("sweep.toml", document(own))
-    told = refused(monkeypatch, capsys, "sweep", "sweep.toml", "--out", "out")
-    assert "down.csv" in told
-    assert mutant.place in told
-
-
-@pytest.mark.parametrize("mutant", **titled(TAPES))
-def test_wrong_recorded_bandwidth_is_refused(mutant, monkeypatch, capsys):
-    write("tape.csv", mutant.text)
-    own = mutants.changed(
-        SWEEP, ("overrides", "link"), mutants.put({"weather": {"trace": "tape.csv"}})
-    )
-    write("sweep.toml", document(own))
-    told = refused(monkeypatch, capsys, "sweep", "sweep.toml", "--out", "out")
-    assert "tape.csv" in told
+@pytest.mark.parametrize(("kind", "mutant"), CASES)
+def test_a_wrong_file_is_refused_by_its_place(kind, mutant, monkeypatch, capsys):
+    if kind.sweep is not None:
+        write("sweep.toml", document(kind.sweep))
+    write(kind.file, mutant.text)
+    told = refused(monkeypatch, capsys, *kind.words)
+    assert kind.file in told
     assert mutant.place in told
 
 

@@ -4,10 +4,9 @@ import json
 
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from jaxwan import commands
+from jaxwan.cli import app
 from jaxwan.decide import passing as module
 from jaxwan.decide.passing import long_enough, passing
 from jaxwan.experiment.errors import InputError
@@ -102,8 +101,6 @@ def test_runs_are_long_enough_for_the_updates_that_are_asked_for():
 
 def test_the_command_prints_what_was_found(search, tmp_path):
     search({})
-    app = typer.Typer()
-    commands.register(app)
     file = str(tmp_path / "sweep.toml")
     shown = CliRunner().invoke(app, ["passing", file])
     assert "2 of 2 places have a setting that passes" in shown.output

@@ -114,7 +114,7 @@ def test_the_frame_collects_tells_and_draws(two_groups, tmp_path):
 def test_a_miss_is_exit_code_one(two_groups, tmp_path, capsys):
     import typer
 
-    from jaxwan.answers import validate_command
+    from jaxwan.commands.validate import validate_command
 
     with pytest.raises(typer.Exit) as ended:
         validate_command(folder=tmp_path, as_json=True)

@@ -21,23 +21,13 @@ from jaxwan.experiment.catalog import (
 )
 from jaxwan.experiment.choices import FAMILIES
 from jaxwan.experiment.errors import unknown_name
+from jaxwan.experiment.kinds import FAMILY_OF, plural
 from jaxwan.experiment.prices import DEVICES, GIGABYTE, PROVIDERS, relative_speed
 from jaxwan.experiment.processes import load_preset, renewal
 from jaxwan.experiment.schema import Range, Settings, as_choice, is_integer
 
 Record = dict[str, Any]
 PRICED: dict[str, Mapping[str, Any]] = {"devices": DEVICES, "providers": PROVIDERS}
-FAMILY_OF = {
-    "strategies": "strategy",
-    "compressors": "compressor",
-    "aggregators": "aggregator",
-    "pre_aggregators": "pre_aggregator",
-    "attacks": "attack",
-    "optimizers": "optimizer",
-    "problems": "problem",
-    "transports": "transport",
-    "exchanges": "exchange",
-}
 
 
 def gradient(scenario: ScenarioEntry) -> tuple[int, int]:
@@ -184,20 +174,6 @@ ROWS: dict[str, Callable[[], list[Record]]] = {
     "devices": device_rows,
     "providers": provider_rows,
 }
-KINDS = (*ROWS, *FAMILY_OF)
-
-
-def plural(kind: str) -> str:
-    """Return the kind as it is listed: network and networks are the same.
-
-    Raises:
-        InputError: for a kind that does not exist.
-    """
-    singular = {family: kinds for kinds, family in FAMILY_OF.items()}
-    name = singular.get(kind, kind if kind in KINDS else f"{kind}s")
-    if name not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
-    return name
 
 
 def rows(kind: str) -> list[Record]:

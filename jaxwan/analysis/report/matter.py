@@ -161,6 +161,16 @@ def verdict(matter: Matter) -> str:
     )
 
 
+def decision(matter: Matter) -> dict[str, Any]:
+    """Return what the sweep decides as JSON-ready data, place by place."""
+    places = [
+        {"place": place, "best": choice.best, "tied": choice.tied}
+        for place, choice in matter.choices.items()
+    ]
+    facts = {"metric": matter.metric, "confidence": matter.confidence}
+    return facts | {"sentence": verdict(matter), "places": places}
+
+
 def censored(matter: Matter) -> list[dict[str, Any]]:
     """Count, per configuration, the runs without a full result; only where there are any."""
     found = []

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jaxwan.analysis.humane import number, percent
 from jaxwan.cache import keep_programs
-from jaxwan.members import member_of
+from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.shell import AsJson, out, print_json
 
 if TYPE_CHECKING:
     from jaxwan.decide.variance import Spread
 
-out = Console()
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Member = Annotated[
-    str | None,
-    typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
-]
 BAR = 24  # characters of a whole
 
 
@@ -45,6 +38,9 @@ def variance_command(
     as_json: AsJson = False,
 ) -> None:
     """Say where the spread of a result comes from: failures, links, stragglers or data."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.decide.variance import records, spread
     from jaxwan.experiment.spec import Experiment
 
@@ -59,8 +55,7 @@ def variance_command(
     if as_json:
         facts = {"metric": metric, "mean": found.mean, "deviation": found.deviation,
                  "runs": found.runs, "censored": found.censored}  # fmt: skip
-        text = json.dumps(facts | {"sources": records(found)}, indent=2, allow_nan=False)
-        typer.echo(text)
+        print_json(facts | {"sources": records(found)})
         return
     tell(found)
 

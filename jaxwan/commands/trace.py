@@ -6,20 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from jaxwan.analysis.humane import duration, percent
 from jaxwan.cache import keep_programs
+from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
-from jaxwan.members import member_of
 
-out = Console()
-Member = Annotated[
-    str | None,
-    typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
-]
 USUAL_FOLDER = Path("results/trace")
 
 
@@ -49,11 +44,12 @@ def trace_command(
         float | None, typer.Option("--to", help="Second at which the picture ends.")
     ] = None,
     folder: Annotated[Path, typer.Option("--out", help="For trace and picture.")] = USUAL_FOLDER,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of a table.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the timeline of one run: a trace for ui.perfetto.dev and a Gantt chart."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.experiment.spec import Experiment
 
     members = {"strategy": strategy, "compressor": compressor, "aggregator": aggregator,
@@ -71,8 +67,6 @@ def trace_command(
     title = " · ".join([scenario, challenge, *(text for text in members.values() if text)])
     facts = written(frame, folder, f"{title}, seed {seed}", start_s, stop_s)
     if as_json:
-        from jaxwan.commands import print_json
-
         print_json({"experiment": stated, "seed": seed} | facts)
         return
     tell(facts)

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from jaxwan.cache import keep_programs
+from jaxwan.commands.shell import AsJson, err, out, print_json, share_of
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from jaxwan.decide.race import Race
 
-out = Console()
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
     app.command("best")(best_command)
-
-
-def share_of(text: str, name: str) -> float:
-    """Read a share: 0.02 or 2%.
-
-    Raises:
-        InputError: for anything else, or a share outside 0 to 1.
-    """
-    bare = text.strip().removesuffix("%").strip()
-    try:
-        value = float(bare) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        raise InputError(f"expected a share such as 2% or 0.02, got {text!r}", name) from None
-    if not 0 <= value < 1:
-        raise InputError(f"expected a share from 0 to 1 (100 %), got {text!r}", name)
-    return value
 
 
 def sense(maximize: bool, minimize: bool) -> bool | None:
@@ -118,11 +97,6 @@ def raced(file: Path, metric: str, delta: float, most: int, facts: dict[str, Any
             experiments, metric, delta=delta, most=most,
             tell=lambda text: status.update(escape(text)), **facts,
         )  # fmt: skip
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def tell_race(found: Race, as_json: bool) -> None:

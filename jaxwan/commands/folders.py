@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
-
-out = Console()
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 TOLD = {
     "doubles": "in several folders, taken once",
@@ -26,11 +22,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("verify")(verify_command)
     app.command("merge")(merge_command)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def say(text: str) -> None:

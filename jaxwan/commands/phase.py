@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jaxwan.cache import keep_programs
+from jaxwan.commands.shell import (
+    RESUME,
+    AsJson,
+    err,
+    interruptible,
+    loaded,
+    out,
+    print_json,
+    share_of,
+)
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from jaxwan.analysis.phase_plot import Mark
     from jaxwan.results import Results
-
-out = Console()
 
 Source = Annotated[Path, typer.Argument(help="A results folder, or a sweep file to run first.")]
 
@@ -39,7 +46,7 @@ def phase_command(
     metric: Annotated[
         str | None, typer.Option(help="A numeric column; the time to target where it is reached.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="From which on two are told apart.")] = 0.95,
+    confidence: Annotated[str, typer.Option(help="From which on two are told apart.")] = "95%",
     seeds: Annotated[int | None, typer.Option(help="Instead of the sweep file's.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="For the results of a sweep file.")
@@ -47,23 +54,22 @@ def phase_command(
     picture: Annotated[
         Path | None, typer.Option("--plot", help="PNG to write; phase.png beside the results.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a map.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Map two swept numbers, bandwidth and delay say, to the configuration that wins there."""
     from jaxwan.analysis.phase import phase, phase_records, render_phase
     from jaxwan.analysis.phase_plot import plot_phase
 
+    share = share_of(confidence, "--confidence")
     results, home = opened(source, folder, seeds)
     try:
-        found = phase(results.frame, x, y, by, metric, confidence)
+        found = phase(results.frame, x, y, by, metric, share)
     except ValueError as error:
         raise InputError(str(error)) from None
     target = plot_phase(
         found, picture or home / "phase.png", results.question, known_networks(found.x, found.y)
     )
     if as_json:
-        from jaxwan.commands import print_json
-
         print_json({"question": results.question, "picture": target} | phase_records(found))
         return
     out.print(render_phase(found, results.question or None), soft_wrap=True, highlight=False)
@@ -76,8 +82,6 @@ def opened(source: Path, folder: Path | None, seeds: int | None) -> tuple[Result
     Raises:
         InputError: for what is neither, or a damaged folder.
     """
-    from jaxwan.shell import RESUME, err, interruptible, loaded
-
     if source.is_dir():
         return loaded(source), source
     from jaxwan import api

@@ -1,127 +1,24 @@
-"""Commands about finished or growing results folders; `register` adds them to the app."""
+"""The command `status`: how far a sweep is, read from its results folder."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from jaxwan import (
-    answers,
-    bench_command,
-    best_command,
-    folders,
-    passing_command,
-    phase_command,
-    recommend_command,
-    report_command,
-    tornado_command,
-    trace_command,
-    variance_command,
-)
+from jaxwan.commands.shell import AsJson, Folder, out, print_json
 from jaxwan.experiment.errors import InputError
-from jaxwan.published import command as published
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from jaxwan.store import Store
-
-out = Console()
-
-Folder = Annotated[Path, typer.Argument(help="A results folder, finished or not.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command("compare")(compare_command)
+    """Add the command of this module."""
     app.command("status")(status_command)
-    answers.register(app)
-    bench_command.register(app)
-    best_command.register(app)
-    folders.register(app)
-    passing_command.register(app)
-    recommend_command.register(app)
-    trace_command.register(app)
-    variance_command.register(app)
-    report_command.register(app)
-    phase_command.register(app)
-    tornado_command.register(app)
-    published.register(app)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
-
-
-def compare_command(
-    folder: Folder,
-    by: Annotated[str, typer.Option("--by", help="The setting to compare: compressor, …")],
-    metric: Annotated[
-        str, typer.Option("--metric", help="A numeric column of the results.")
-    ] = "time_to_target_s",
-    baseline: Annotated[
-        str | None, typer.Option(help="The level to compare with; the first unless told.")
-    ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as a PNG.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what one setting changes, run by run on the same seeds."""
-    from jaxwan.analysis.compare import compare, render_comparison
-    from jaxwan.columns import records
-
-    try:
-        table = compare(compared(folder, by, metric), by, metric, confidence, baseline)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    picture = None
-    if plot is not None:
-        from jaxwan.analysis.compare_plot import plot_comparison
-
-        picture = plot_comparison(table, plot)
-    if as_json:
-        places = {"picture": picture} if picture else {}
-        print_json({"by": by, "metric": metric, "comparisons": records(table)} | places)
-        return
-    out.print(render_comparison(table))
-    if picture:
-        out.print(f"\npicture  {picture}", soft_wrap=True, highlight=False)
-
-
-def compared(folder: Path, by: str, metric: str) -> pd.DataFrame:
-    """Read the runs of a folder, only the columns that comparing a metric takes.
-
-    Where there is no such setting or metric, the first part will do to say so.
-
-    Raises:
-        ValueError: where there is no store, or a damaged part.
-    """
-    from jaxwan.columns import IDENTITY, swept_columns
-    from jaxwan.results import Results
-    from jaxwan.rounds import round_folders
-    from jaxwan.store import Store
-
-    if round_folders(folder):
-        return Results.load(folder).frame
-    store = Store(folder)
-    first = next((store.rows(name) for name in store.stored()[:1]), None)
-    if first is None:
-        return store.load()[0]
-    swept = swept_columns(first.head(0).reindex(columns=store.columns()))
-    if metric not in first.select_dtypes(["number", "bool", "boolean"]) and metric not in swept:
-        return first
-    if by not in (*IDENTITY, *swept):
-        return first
-    wanted = ["config_id", "seed", *IDENTITY, *swept, "status", "reached", "time_s", metric]
-    return store.load(wanted, curves=False)[0]
 
 
 def status_of(folder: Path) -> dict[str, Any]:

@@ -1,47 +1,27 @@
-"""The commands `recommend` and `calibrate`: a setting for a fleet, and a fleet from a log."""
+"""The command `recommend`: how to train a model on a fleet."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.analysis.humane import number, percent
-from jaxwan.best_command import share_of
+from jaxwan.analysis.humane import percent
 from jaxwan.cache import keep_programs
-from jaxwan.columns import records
+from jaxwan.commands.shell import AsJson, Written, err, json_text, out, print_json, share_of
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxwan.decide.calibrate import Calibration, Figure
     from jaxwan.decide.recommend import Recommendation
-
-out = Console()
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-FIELD_UNITS = {
-    "speed": (1.0, ""), "up_bps": (1e6, "Mbit/s"), "down_bps": (1e6, "Mbit/s"),
-    "delay_s": (1e-3, "ms"), "jitter_s": (1e-3, "ms"), "loss": (1e-2, "%"),
-}  # fmt: skip
-Out = Annotated[Path | None, typer.Option("--out", help="Write it to this file.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command("recommend")(recommend_command)
-    app.command("calibrate")(calibrate_command)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def target_of(text: str) -> float | None:
@@ -76,7 +56,7 @@ def recommend_command(
     confidence: Annotated[str, typer.Option(help="Of intervals and of the choice.")] = "95%",
     delta: Annotated[str, typer.Option(help="Share of the best that does not matter.")] = "5%",
     most: Annotated[int, typer.Option(help="Seeds of any one plan.")] = 96,
-    file: Out = None,
+    file: Written = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend how to train a model on a fleet: times every setting, then races the promising."""
@@ -91,8 +71,7 @@ def recommend_command(
             tell=lambda text: status.update(escape(text)),
         )  # fmt: skip
     if file is not None:
-        file.write_text(json.dumps(recommendation_records(found), indent=2, default=str) + "\n",
-                        encoding="utf-8")  # fmt: skip
+        file.write_text(json_text(recommendation_records(found)) + "\n", encoding="utf-8")
     if as_json:
         print_json(recommendation_records(found))
     else:
@@ -103,6 +82,8 @@ def recommend_command(
 
 def recommendation_records(found: Recommendation) -> dict[str, Any]:
     """Turn a recommendation into JSON-ready data."""
+    from jaxwan.columns import records
+
     return {
         "choice": found.choice,
         "sentence": found.sentence,
@@ -160,74 +141,3 @@ def plans_table(found: Recommendation) -> Table:
         sure = "–" if chance != chance else "<1 %" if chance < 0.01 else percent(chance)
         sheet.add_row(name, *cells, percent(float(row["reached"])), sure, str(row["n"]))
     return sheet
-
-
-def calibrate_command(
-    log: Annotated[Path, typer.Argument(help="A CSV of worker, kind, value, and unit, region.")],
-    file: Out = None,
-    reference_s: Annotated[
-        float | None, typer.Option(help="The step that speed 1 takes; the fastest worker's.")
-    ] = None,
-    confidence: Annotated[str, typer.Option(help="Of intervals.")] = "95%",
-    as_json: AsJson = False,
-) -> None:
-    """Turn measured pings, transfers and steps into a fleet file with its uncertainty.
-
-    Kinds of a line: rtt (s, ms, us), up and down (bps, kbps, Mbps, Gbps), step (s, ms, us), loss (a
-    share, or %).
-    """
-    from jaxwan.decide.calibrate import calibrate
-
-    found = calibrate(log, reference_s, share_of(confidence, "--confidence"))
-    if file is not None:
-        file.write_text(found.toml, encoding="utf-8")
-    if as_json:
-        print_json(calibration_records(found))
-    elif file is None:
-        typer.echo(found.toml, nl=False)
-    else:
-        out.print(calibration_table(found), highlight=False)
-        for note in found.notes:
-            out.print(Text(note, style="yellow"))
-        out.print(f"\nwritten  {file}", soft_wrap=True, highlight=False)
-
-
-def calibration_records(found: Calibration) -> dict[str, Any]:
-    """Turn a calibration into JSON-ready data; a side that is not known is null."""
-    def plain(figure: Figure) -> dict[str, Any]:
-        return {name: None if value != value else value for name, value in figure._asdict().items()}
-
-    return {
-        "workers": {name: {field: plain(own) for field, own in figures.items()}
-                    for name, figures in found.workers.items()},
-        "regions": found.regions,
-        "compute_sigma": plain(found.sigma) if found.sigma else None,
-        "reference_s": found.reference_s,
-        "notes": found.notes,
-    }  # fmt: skip
-
-
-def calibration_table(found: Calibration) -> Table:
-    """Lay the fleet out, each figure with its interval below it."""
-    sheet = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    sheet.add_column("worker", overflow="fold")
-    for header in ("speed", "up", "down", "delay", "jitter", "loss"):
-        sheet.add_column(header, justify="right", no_wrap=True)
-    for name, figures in found.workers.items():
-        told = [figure_cell(field, figures.get(field)) for field in FIELD_UNITS]
-        sheet.add_row(Text(name, style="cyan"), *told)
-    if found.sigma is not None:
-        sheet.caption = f"noise of computing: sigma {figure_cell('', found.sigma).plain}".replace(
-            "\n", ", ")  # fmt: skip
-        sheet.caption_justify = "left"
-    return sheet
-
-
-def figure_cell(field: str, figure: Figure | None) -> Text:
-    """Write a figure in its unit, its interval below it."""
-    if figure is None:
-        return Text("–", style="dim")
-    size, unit = FIELD_UNITS.get(field, (1.0, ""))
-    center, low, high = (number(side / size) for side in figure[:3])
-    text = Text(f"{center} {unit}".strip())
-    return text if figure.low != figure.low else text.append(f"\n{low} – {high}", style="dim")

@@ -1,4 +1,4 @@
-"""What commands share: where they print, how they end early, and how results are told."""
+"""What commands share: options, where they print, how they end early, how results are told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from jaxwan.experiment.errors import InputError
 
 out = Console()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Folder = Annotated[Path, typer.Argument(help="A results folder, finished or not.")]
+Written = Annotated[Path | None, typer.Option("--out", help="Write it to this file.")]
 RESUME = "finished chunks are kept in {}; the same command goes on from there"
 
 
@@ -43,9 +46,30 @@ def interruptible(advice: str) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def json_text(value: Any) -> str:
+    """Write a value as JSON, NaN and infinities refused."""
+    return json.dumps(value, indent=2, default=str, allow_nan=False)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+    typer.echo(json_text(value))
+
+
+def share_of(text: str, name: str) -> float:
+    """Read a share: 0.02 or 2%.
+
+    Raises:
+        InputError: for anything else, or a share outside 0 to 1.
+    """
+    bare = text.strip().removesuffix("%").strip()
+    try:
+        value = float(bare) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"expected a share such as 2% or 0.02, got {text!r}", name) from None
+    if not 0 <= value < 1:
+        raise InputError(f"expected a share from 0 to 1 (100 %), got {text!r}", name)
+    return value
 
 
 def saving(wanted: int, trained: int) -> str:
@@ -56,8 +80,10 @@ def saving(wanted: int, trained: int) -> str:
     )
 
 
-def report(results: Any, folder: Path | None, as_json: bool) -> None:
-    """Print the summary and why runs fail; with a folder, draw the picture too."""
+def report(
+    results: Any, folder: Path | None, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
+    """Print the summary and why runs fail, `more` in JSON; with a folder, draw the picture too."""
     from jaxwan.analysis.tables import render_reasons, render_summary, summary_records
 
     summary, reasons = results.summary(), results.success_reasons()
@@ -69,7 +95,7 @@ def report(results: Any, folder: Path | None, as_json: bool) -> None:
         places = {"picture": picture, "results": folder} if folder else {}
         failed = {str(config): counts.to_dict() for config, counts in reasons.iterrows()}
         tables = {"summary": summary_records(summary), "failed_criteria": failed}
-        print_json(facts | tables | places)
+        print_json(facts | tables | places | (more or {}))
         return
     out.print(render_summary(summary, title=results.question or None))
     why = render_reasons(reasons, summary)
@@ -100,8 +126,6 @@ def report_folder(folder: Path, as_json: bool, tally: tuple[int, int] | None = N
         report(results, folder, as_json)
     except ValueError as error:
         raise InputError(str(error)) from None
-
-
 
 
 def loaded(folder: Path) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jaxwan.cache import keep_programs
+from jaxwan.commands.shell import AsJson, err, out, print_json
 from jaxwan.published.run import REPRODUCED, Judged, chosen, judged, records
 
-out = Console()
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 SWEEPS, RESULTS = Path("sweeps/published"), Path("results/published")
 
 
@@ -33,9 +30,7 @@ def published_command(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the page docs/published.md.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of a table.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Reproduce what papers report: run each claim's sweep and judge it by its intervals."""
     from jaxwan.published import page
@@ -46,7 +41,7 @@ def published_command(
     if markdown:
         typer.echo(page.page(found), nl=False)
     elif as_json:
-        typer.echo(json.dumps(records(found), indent=2, allow_nan=False))
+        print_json(records(found))
     else:
         tell(found)
 

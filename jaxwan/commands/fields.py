@@ -1,10 +1,17 @@
-"""Family members as they are written on the command line: `kind:knob=value,knob=value`."""
+"""Members as fields of an experiment on the command line: `kind:knob=value,knob=value`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from jaxwan.experiment.errors import InputError
+
+Member = Annotated[
+    str | None,
+    typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
+]
 
 
 def value_of(text: str) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jaxwan.analysis.humane import number
+from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import unknown_name
 
-out = Console()
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")]
 Only = Annotated[
     list[str] | None,
@@ -48,7 +45,7 @@ def bench_command(
             out.print(("\n" if place else "") + f"[bold]{TITLES[part]}[/]")
             out.print(table_of(found), highlight=False)
     if as_json:
-        typer.echo(json.dumps(records, indent=2, default=str, allow_nan=False))
+        print_json(records)
     elif as_markdown:
         typer.echo(markdown(records))
 

@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jaxwan.cache import keep_programs
+from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.shell import AsJson, err, interruptible, loaded, out, print_json, share_of
 from jaxwan.experiment.errors import InputError
-from jaxwan.members import member_of
-
-out = Console()
-Member = Annotated[
-    str | None,
-    typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,11 +41,14 @@ def tornado_command(
         bool, typer.Option("--learning/--timing-only", help="Train, or simulate time only.")
     ] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 32,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Annotated[str, typer.Option(help="Of the intervals.")] = "95%",
     picture: Annotated[Path | None, typer.Option("--plot", help="PNG to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what to spend on: bandwidth, latency, reliability, compression, H."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge, network=network)
     from jaxwan.analysis.sensitivity import render_sensitivity, sensitivity
     from jaxwan.analysis.tornado_plot import plot_tornado
     from jaxwan.columns import records
@@ -64,15 +61,14 @@ def tornado_command(
     }  # fmt: skip
     stated = {name: value for name, value in fields.items() if value is not None}
     title = "" if folder else " · ".join(filter(None, [scenario, challenge, network, strategy]))
+    share = share_of(confidence, "--confidence")
     try:
         frame, base = opened(folder, stated, factor, settings, seeds)
-        table = sensitivity(frame, metric, confidence, base)
+        table = sensitivity(frame, metric, share, base)
         drawn = plot_tornado(table, picture, title) if picture else None
     except ValueError as error:
         raise InputError(str(error)) from None
     if as_json:
-        from jaxwan.commands import print_json
-
         plain = {} if folder else {"experiment": stated}
         print_json(plain | {"effects": records(table)} | ({"picture": drawn} if drawn else {}))
         return
@@ -89,8 +85,6 @@ def opened(
     Raises:
         InputError: for wrong settings, or a damaged folder.
     """
-    from jaxwan.shell import err, interruptible, loaded
-
     if folder is not None:
         return loaded(folder).frame, None
     from jaxwan.experiment.spec import Experiment

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from jaxwan.commands.shell import AsJson, Folder, loaded, out, report, share_of
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from jaxwan.analysis.report.matter import Matter
-
-out = Console()
 
 
 def register(app: typer.Typer) -> None:
@@ -23,41 +21,42 @@ def register(app: typer.Typer) -> None:
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A results folder, finished or not.")],
+    folder: Folder,
     target: Annotated[
         Path | None, typer.Option("--out", help="The page; report.html in the folder.")
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="What decides; the time to target where it is reached.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the decision.")] = 0.95,
+    confidence: Annotated[str, typer.Option(help="Of the decision.")] = "95%",
     text: Annotated[bool, typer.Option("--text", help="Print the report; no page.")] = False,
     png: Annotated[bool, typer.Option("--png", help="Draw it too, beside the page.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON; no page.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a results folder as one page that needs no network; runs nothing."""
-    from jaxwan import shell
+    """Write a results folder as one page that needs no network; runs nothing.
 
-    results = shell.loaded(folder)
+    With --text or --json no page is written.
+    """
+    share = share_of(confidence, "--confidence")
+    results = loaded(folder)
+    matter = matter_of(results, folder, metric, share)
+    page = target or folder / "report.html"
     if as_json:
-        shell.report(results, folder, as_json)
+        from jaxwan.analysis.report.matter import decision
+
+        drawn = {"drawn": pictured(matter, page)} if png else {}
+        report(results, folder, as_json, {"decision": decision(matter)} | drawn)
         return
-    matter = matter_of(results, folder, metric, confidence)
     if text:
         from jaxwan.analysis.report.text import report_text
 
         typer.echo(report_text(matter), nl=False)
     else:
-        shell.report(results, folder, as_json)
-    page = None if text else written(matter, target or folder / "report.html")
+        report(results, folder, as_json)
+        write(matter, page)
     if png:
-        from jaxwan.analysis.report.picture import report_picture
-
-        drawn = report_picture(matter, (target or folder / "report.html").with_suffix(".png"))
-        out.print(f"drawn    {drawn}", soft_wrap=True, highlight=False)
-    if page:
+        out.print(f"drawn    {pictured(matter, page)}", soft_wrap=True, highlight=False)
+    if not text:
         out.print(f"report   {page}", soft_wrap=True, highlight=False)
 
 
@@ -82,10 +81,16 @@ def matter_of(results: Any, folder: Path, metric: str | None, confidence: float)
         raise InputError(str(error)) from None
 
 
-def written(matter: Matter, target: Path) -> Path:
-    """Write the page and return its path."""
+def write(matter: Matter, target: Path) -> None:
+    """Write the page."""
     from jaxwan.analysis.report.page import page
 
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(matter), encoding="utf-8")
-    return target
+
+
+def pictured(matter: Matter, page: Path) -> Path:
+    """Draw the picture beside the page and return its path."""
+    from jaxwan.analysis.report.picture import report_picture
+
+    return report_picture(matter, page.with_suffix(".png"))

@@ -1,38 +1,27 @@
-"""Commands that answer from the models: `bandwidth` and `validate`."""
+"""The command `bandwidth`: what a compute utilization takes, by formula and by simulation."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jaxwan.analysis.humane import duration, number, percent
 from jaxwan.cache import keep_programs
+from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from jaxwan.bandwidth import Fleet, Simulated
     from jaxwan.utilization import Training
 
-out = Console()
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RATES = ((1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s"))
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command("bandwidth")(bandwidth_command)
-    app.command("validate")(validate_command)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, NaN and infinities refused."""
-    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def rate(bps: float) -> str:
@@ -95,6 +84,9 @@ def bandwidth_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what bandwidth 50 to 99 % compute utilization takes, by formula and by simulation."""
+    from jaxwan.experiment.kinds import check_fields
+
+    check_fields(scenario=scenario, challenge=challenge)
     from jaxwan.bandwidth import Fleet, answers, simulate
 
     fields = {
@@ -157,34 +149,3 @@ def tell_bandwidth(
             f"the rest is waiting for stragglers, latency and failures. {fleet.seeds} seeds.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-
-
-def validate_command(
-    folder: Annotated[Path, typer.Option("--out", help="For the pictures.")] = Path(
-        "results/validate"
-    ),
-    as_json: AsJson = False,
-) -> None:
-    """Compare the model with measurements, published tables and closed forms; exit 1 on a miss."""
-    from jaxwan.validate import frame
-
-    keep_programs()
-    with err.status("starting") as status:
-        groups = frame.collect(lambda title: status.update(f"{title} …"))
-        status.update("drawing …")
-        pictures = frame.draw(folder)
-    missed = [check for group in groups for check in group.checks if not check.passed]
-    total = sum(len(group.checks) for group in groups)
-    if as_json:
-        print_json({"passed": not missed, "checks": frame.records(groups), "pictures": pictures})
-    else:
-        for group in groups:
-            out.print(frame.as_table(group), highlight=False)
-            out.print()
-        verdict = f"[bold red]{len(missed)} of {total} MISSED[/]" if missed else (
-            f"[green]all {total} checks passed[/]"
-        )  # fmt: skip
-        out.print(verdict, highlight=False)
-        for picture in pictures:
-            out.print(f"picture  {picture}", soft_wrap=True, highlight=False)
-    raise typer.Exit(1 if missed else 0)

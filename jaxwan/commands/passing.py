@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.best_command import share_of
 from jaxwan.cache import keep_programs
+from jaxwan.commands.shell import AsJson, err, out, print_json, share_of
 
 if TYPE_CHECKING:
     from jaxwan.decide.passing import Passing
-
-out = Console()
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +29,7 @@ def passing_command(
     confidence: Annotated[str, typer.Option(help="Of that.")] = "95%",
     seeds: Annotated[int, typer.Option(help="Fresh ones, on which the cheapest are checked.")] = 64,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the cheapest setting of a sweep that meets the criteria of each challenge."""
     from jaxwan.decide.passing import page_rows, passing
@@ -47,8 +42,7 @@ def passing_command(
         )  # fmt: skip
     if as_json:
         facts = {"share": found.share, "confidence": found.confidence, "runs": found.runs}
-        text = json.dumps(facts | {"places": found.records()}, indent=2, default=str)
-        typer.echo(text)
+        print_json(facts | {"places": found.records()})
     elif markdown:
         typer.echo("\n".join(page_rows(found)))
     else:

@@ -1,0 +1,83 @@
+"""The command `compare`: what one setting changes, run by run on the same seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jaxwan.commands.shell import AsJson, Folder, out, print_json, share_of
+from jaxwan.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("compare")(compare_command)
+
+
+def compare_command(
+    folder: Folder,
+    by: Annotated[str, typer.Option("--by", help="The setting to compare: compressor, …")],
+    metric: Annotated[
+        str, typer.Option("--metric", help="A numeric column of the results.")
+    ] = "time_to_target_s",
+    baseline: Annotated[
+        str | None, typer.Option(help="The level to compare with; the first unless told.")
+    ] = None,
+    confidence: Annotated[str, typer.Option(help="Of the intervals.")] = "95%",
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as a PNG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what one setting changes, run by run on the same seeds."""
+    from jaxwan.analysis.compare import compare, render_comparison
+    from jaxwan.columns import records
+
+    share = share_of(confidence, "--confidence")
+    try:
+        table = compare(compared(folder, by, metric), by, metric, share, baseline)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    picture = None
+    if plot is not None:
+        from jaxwan.analysis.compare_plot import plot_comparison
+
+        picture = plot_comparison(table, plot)
+    if as_json:
+        places = {"picture": picture} if picture else {}
+        print_json({"by": by, "metric": metric, "comparisons": records(table)} | places)
+        return
+    out.print(render_comparison(table))
+    if picture:
+        out.print(f"\npicture  {picture}", soft_wrap=True, highlight=False)
+
+
+def compared(folder: Path, by: str, metric: str) -> pd.DataFrame:
+    """Read the runs of a folder, only the columns that comparing a metric takes.
+
+    Where there is no such setting or metric, the first part will do to say so.
+
+    Raises:
+        ValueError: where there is no store, or a damaged part.
+    """
+    from jaxwan.columns import IDENTITY, swept_columns
+    from jaxwan.results import Results
+    from jaxwan.rounds import round_folders
+    from jaxwan.store import Store
+
+    if round_folders(folder):
+        return Results.load(folder).frame
+    store = Store(folder)
+    first = next((store.rows(name) for name in store.stored()[:1]), None)
+    if first is None:
+        return store.load()[0]
+    swept = swept_columns(first.head(0).reindex(columns=store.columns()))
+    if metric not in first.select_dtypes(["number", "bool", "boolean"]) and metric not in swept:
+        return first
+    if by not in (*IDENTITY, *swept):
+        return first
+    wanted = ["config_id", "seed", *IDENTITY, *swept, "status", "reached", "time_s", metric]
+    return store.load(wanted, curves=False)[0]
