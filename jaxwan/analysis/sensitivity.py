@@ -13,12 +13,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.analysis.choose import values_of
 from jaxwan.analysis.humane import number, percent
+from jaxwan.analysis.outcomes import prefers_larger, values_of
 from jaxwan.analysis.wording import (
     check_metric,
     config_labels,
-    is_better_high,
     metric_text,
     metric_title,
     setting_text,
@@ -167,7 +166,7 @@ def _effect(
     }  # fmt: skip
     for name, gap in gaps.items():
         found |= _bounded(name, _over_seeds(gap, confidence), ratio)
-    upward = found["effect"] if is_better_high(metric) else 1 / found["effect"] if ratio else 0.0
+    upward = found["effect"] if prefers_larger(metric) else 1 / found["effect"] if ratio else 0.0
     found["gain"] = max(upward, 1 / upward) if ratio and upward > 0 else math.nan
     return found
 
@@ -217,7 +216,7 @@ def render_sensitivity(table: pd.DataFrame, title: str | None = None) -> Group:
         sheet.add_row(
             setting_title(str(row["setting"])), f"{row['low']} → {row['high']}", *cells, pairs
         )
-    way = "more" if is_better_high(metric) else "less"
+    way = "more" if prefers_larger(metric) else "less"
     notes = (
         f"effect on {metric_title(metric)} ({way} is better), paired by seed and averaged over "
         f"the other settings; {percent(table['confidence'].iloc[0])} intervals over seeds; "
