@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.humane import duration, duration_unit, number, percent
-from jaxwan.analysis.outcomes import watched_times
+from jaxwan.analysis.outcomes import LOSSES, TO_TARGET, watched_times
 from jaxwan.analysis.tables import setting_names
 from jaxwan.columns import identity_columns, varying
 from jaxwan.stats.intervals import Interval, mean_interval
@@ -28,8 +29,6 @@ from jaxwan.stats.paired import (
     variance_reduction,
 )
 
-TO_TARGET = "time_to_target_s"
-LOSSES = ("loss_final", "loss_best")
 FIGURES = (
     "level", "baseline", "metric", "confidence", "n", "dropped", "reached", "baseline_reached",
     "both_reached", "horizon_s", "mean", "baseline_mean", "difference", "difference_lo",
@@ -175,10 +174,22 @@ def _why_no_pairs(frame: pd.DataFrame, by: str, baseline: str | None) -> str:
     told = varying(frame, others)
     tied = [name for name in told if _tied(frame[name].map(str), levels)]
     if tied:
-        return f"no pairs: {', '.join(tied)} change together with {by}; sweep {by} alone"
-    return f"no pairs: no two levels of {by!r} share a seed and the other settings" + (
-        f" with {baseline!r}" if baseline else ""
+        return (
+            f"no pairs: no two runs differ in {by} alone, these change along with it: "
+            f"{', '.join(tied)} (a challenge, say, brings the settings recommended for it); sweep "
+            f"{by} with each of them at one value, such as {_example(frame, tied[0])}"
+        )
+    also = f" with {baseline!r}" if baseline else ""
+    more = f"; these vary too: {', '.join(told)}; give each one value, or the same ones everywhere"
+    return f"no pairs: no two levels of {by!r} share a seed and the other settings{also}" + (
+        more if told else ""
     )
+
+
+def _example(frame: pd.DataFrame, name: str) -> str:
+    """Write a line of a sweep file that holds a setting at its first value."""
+    value = frame[name].iloc[0]
+    return f"{name} = {json.dumps(value) if isinstance(value, str) else value}"
 
 
 def _tied(values: pd.Series, levels: pd.Series) -> bool:
