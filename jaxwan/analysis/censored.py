@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.outcomes import TO_TARGET, watched_times
-from jaxwan.analysis.places import by_place, is_given, one_each
+from jaxwan.analysis.places import by_place, is_given
 from jaxwan.columns import identity_columns, varying
 from jaxwan.stats.intervals import Interval
 from jaxwan.stats.survival import kaplan_meier, observed, restricted_mean, survival_quantile
@@ -22,8 +22,7 @@ def censored_summary(frame: pd.DataFrame, confidence: float = 0.95) -> dict[str,
     horizon is the same for all configurations of a place (task, challenge, network, …): the
     longest time until which each of them is known.
     """
-    given = [name for name in varying(one_each(frame), identity_columns(frame))
-             if is_given(name)]  # fmt: skip
+    given = [name for name in varying(frame, identity_columns(frame)) if is_given(name)]
     found: dict[str, dict[str, Any]] = {}
     for _, place in by_place(frame, given):
         runs = {str(name): watched_times(own) for name, own in place.groupby("config_id")}

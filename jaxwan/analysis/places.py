@@ -12,7 +12,7 @@ import pandas as pd
 from jaxwan.analysis.outcomes import outcomes
 from jaxwan.analysis.tables import setting_names
 from jaxwan.analysis.wording import config_label
-from jaxwan.columns import identity_columns, varying
+from jaxwan.columns import identity_columns, keyed, varying
 from jaxwan.core.families import nearest
 
 WORLDS = ("scenario", "challenge", "network")  # never to be chosen unless that is asked for
@@ -67,7 +67,7 @@ def told_apart(
         ValueError: for a column that is not there or does not vary.
     """
     known = identity_columns(frame)
-    told = varying(one_each(frame), known)
+    told = varying(frame, known)
     for name in [*choose, *([over] if over else [])]:
         if name not in known:
             hint = nearest(name, known)
@@ -111,12 +111,7 @@ def by_place(frame: pd.DataFrame, given: list[str]) -> list[tuple[dict[str, Any]
     """Split the frame by what is given, in order of first appearance."""
     if not given:
         return [({}, frame)]
-    one = one_each(frame)
-    keys = one[given].map(str).agg("\x1f".join, axis=1)
-    key = keys if one is frame else frame["config_id"].map(
-        dict(zip(one["config_id"], keys, strict=True))
-    )  # fmt: skip
-    groups = [runs for _, runs in frame.groupby(key, sort=False)]
+    groups = [runs for _, runs in frame.groupby(keyed(frame, given), sort=False)]
     return [({name: runs[name].iloc[0] for name in given}, runs) for runs in groups]
 
 

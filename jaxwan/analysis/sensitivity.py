@@ -24,7 +24,7 @@ from jaxwan.analysis.wording import (
     setting_title,
     usual_metric,
 )
-from jaxwan.columns import identity_columns, varying
+from jaxwan.columns import identity_columns, keyed, varying
 from jaxwan.stats.intervals import Interval, mean_interval
 
 COLUMNS = (
@@ -98,10 +98,10 @@ def _factors(frame: pd.DataFrame, names: list[str]) -> Iterator[Factor]:
                 yield Factor(name, [name], {str(v): setting_text(name, v) for v in values})
             continue
         own = [name, *(other for other in names if other.startswith(f"{name}."))]
-        keys = frame[own].map(str).agg("\x1f".join, axis=1)
+        keys = keyed(frame, own)
         words = frame[name] if len(own) == 1 else config_labels(frame, own)
-        table = dict(zip(keys, words, strict=True))
-        yield Factor(name, own, {key: setting_text(name, word) for key, word in table.items()})
+        table = pd.Series(words.to_numpy(), index=keys).groupby(level=0, sort=False).first()
+        yield Factor(name, own, {str(key): setting_text(name, word) for key, word in table.items()})
 
 
 class _Cells(NamedTuple):
@@ -112,9 +112,9 @@ class _Cells(NamedTuple):
 
 
 def _cells(runs: pd.DataFrame, names: list[str], factor: Factor) -> _Cells:
-    keys = runs[factor.own].map(str).agg("\x1f".join, axis=1)
+    keys = keyed(runs, factor.own)
     others = [name for name in names if name not in factor.own]
-    place = runs[others].map(str).agg("\x1f".join, axis=1) if others else ""
+    place = keyed(runs, others)
     table = pd.DataFrame(
         {"seed": runs["seed"], "place": place, "level": keys, "value": runs["_value"]}
     )

@@ -12,7 +12,7 @@ from jaxwan.analysis.compare import is_duration
 from jaxwan.analysis.humane import duration, number, percent, rate
 from jaxwan.analysis.outcomes import TO_TARGET
 from jaxwan.analysis.tables import setting_names
-from jaxwan.columns import IDENTITY, varying
+from jaxwan.columns import IDENTITY, keyed, varying
 
 _TITLES = {
     TO_TARGET: "time to the target loss",
@@ -104,11 +104,10 @@ def config_labels(frame: pd.DataFrame, names: list[str]) -> pd.Series:
     said = varying(frame, names)
     if not said:
         return pd.Series("", index=frame.index)
-    distinct = frame[said].drop_duplicates()
-    keys = distinct.map(str).apply(tuple, axis=1)
-    rows = distinct.to_dict("records")
-    table = dict(zip(keys, (config_label(row, said) for row in rows), strict=True))
-    return frame[said].map(str).apply(tuple, axis=1).map(table)
+    keys = keyed(frame, said)
+    first = ~keys.duplicated().to_numpy()
+    labels = [config_label(row, said) for row in frame.loc[first, said].to_dict("records")]
+    return keys.map(dict(zip(keys[first], labels, strict=True)))
 
 
 def config_label(row: Mapping[Any, Any], said: list[str]) -> str:
