@@ -150,6 +150,10 @@ def test_places_where_nobody_reaches_the_target_have_no_winner():
     assert found.sentence == (
         "Use int8: it is the best at 1 of 2 places; at 1 no configuration reaches the target."
     )
+    more = hard.assign(challenge="harsh", config_id=hard["config_id"] + "h")
+    none = best(pd.concat([hard, more]))
+    assert none.sentence == "No configuration reaches the target at any of 2 places."
+    assert none.notes[-1].startswith("256 runs did not reach the target")
     assert json.dumps(best_records(found), allow_nan=False)
     assert "No configuration reaches the target here." in text_of(found)
 

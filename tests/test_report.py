@@ -227,6 +227,15 @@ def test_a_single_configuration_says_what_it_attains():
     assert verdict(matter_of(frame, curves)).startswith(
         "One configuration: mean time to the target loss "
     )
+    apart = pd.concat([frame, rows_and_curves(seeds=4, challenges=("unreliable",),
+                                              compressors=("topk",))[0]])  # fmt: skip
+    apart = apart.assign(config_id=apart["challenge"], reached=True, time_to_target_s=9.0)
+    own = matter_of(apart, curves)
+    assert verdict(own) == (
+        "One configuration at each of 2 places; it has a time to the target loss in 2 of them."
+    )
+    assert "decision" not in read(page(own)).sections
+    assert "nothing to choose" not in report_text(own)
     never = frame.assign(reached=False)
     assert verdict(matter_of(never, curves, metric="time_to_target_s")) == (
         "No configuration reaches the target in the sweep."

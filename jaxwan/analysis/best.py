@@ -240,6 +240,8 @@ def together(verdicts: list[Verdict], question: Question) -> str:
     if len(verdicts) == 1:
         return verdicts[0].sentence
     places = len(verdicts)
+    if all(found.winner is None for found in verdicts):
+        return f"{missing(question.metric).capitalize()} at any of {places} places."
     contested = [found for found in verdicts if found.runner_up is not None]
     nobody = sum(found.winner is None for found in verdicts)
     lone = places - len(contested) - nobody

@@ -46,6 +46,11 @@ class Matter(NamedTuple):
         return list(self.choices)
 
     @property
+    def decides(self) -> bool:
+        """Tell whether there is anything to choose at any place."""
+        return any(len(choice.rows) > 1 for choice in self.choices.values())
+
+    @property
     def top(self) -> list[str]:
         """Name the configurations that figures show, the best first."""
         return self.ranking[:TOP]
@@ -136,7 +141,7 @@ def _effects(frame: pd.DataFrame, metric: str, confidence: float) -> pd.DataFram
 def verdict(matter: Matter) -> str:
     """Say what the sweep decides, in the words of `jaxwan best`; of few places, each."""
     found = [choice.verdict for choice in matter.choices.values()]
-    if len(matter.ranking) == 1:
+    if not matter.decides:
         return _of_one(matter)
     if len(found) > _SAID or len({each.winner for each in found}) == 1:
         return matter.sentence
@@ -146,11 +151,13 @@ def verdict(matter: Matter) -> str:
 
 
 def _of_one(matter: Matter) -> str:
-    """Say what the only configuration attains."""
+    """Say what the only configuration of every place attains."""
     title, places = metric_title(matter.metric), len(matter.choices)
     attained = [each for each in matter.choices.values() if each.verdict.winner is not None]
     if places > 1:
-        return f"One configuration, {places} places; it has a {title} in {len(attained)} of them."
+        several = f"One configuration at each of {places} places"
+        head = f"One configuration, {places} places" if len(matter.ranking) == 1 else several
+        return f"{head}; it has a {title} in {len(attained)} of them."
     if not attained:
         return matter.sentence
     value, _ = measured(attained[0].rows.iloc[0].to_dict(), matter.metric)

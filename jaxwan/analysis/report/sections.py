@@ -62,7 +62,7 @@ def _verdicts(matter: Matter) -> Section:
         f"best ahead, at {percent(matter.confidence)} confidence for all of them at once. "
         f"{escape('; '.join(matter.notes))}.</p>"
     )
-    body = "" if len(matter.ranking) < 2 else html_table(heads, rows) + told
+    body = html_table(heads, rows) + told if matter.decides else ""
     return Section("decision", "Decision", body, [])
 
 
