@@ -96,8 +96,10 @@ class Results:
         try:
             check_metric(results.frame, metric, settings)
         except ValueError:
-            for name in stores[0].stored()[:1]:  # it has all columns, and so all metrics to name
-                check_metric(stores[0].rows(name), metric, settings)
+            if not len(results):
+                return results
+            first = next(store.rows(name) for store in stores for name in store.stored()[:1])
+            check_metric(first, metric, settings)  # it has all columns: all metrics are named
             raise
         return results
 

@@ -205,6 +205,9 @@ def test_a_decision_reads_only_what_it_needs_and_says_the_same(tmp_path, rounds)
     pd.testing.assert_frame_equal(few.frame, whole.frame[list(few.frame)])
     tables = [best(each.frame, "time_s").table for each in (few, whole)]
     pd.testing.assert_frame_equal(*tables)
+    empty = tmp_path / "empty"
+    Store.open(empty, {"sweep": {}, "chunks": [{"name": "a"}]})
+    assert not len(Results.load_for(empty, "time_s"))
     with pytest.raises(ValueError, match=r"did you mean 'time_s'.*loss_final"):
         Results.load_for(tmp_path, "time_z")
     with pytest.raises(ValueError, match=r"no metric 'compressor'.*loss_final"):
