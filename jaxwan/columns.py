@@ -169,7 +169,17 @@ def identity_columns(frame: pd.DataFrame) -> list[str]:
 
 def varying(frame: pd.DataFrame, names: list[str]) -> list[str]:
     """Keep the names whose column holds more than one value; a missing value is a value."""
-    return [name for name in names if frame[name].map(str).nunique() > 1]
+    return [name for name in names if len(set(map(str, frame[name].unique()))) > 1]
+
+
+def keyed(frame: pd.DataFrame, names: list[str]) -> pd.Series:
+    """Return each row's values in some columns as one text; written once for all equal rows."""
+    if not names:
+        return pd.Series("", index=frame.index)
+    numbers = frame.groupby(names, sort=False, dropna=False).ngroup()
+    first = frame.loc[(~numbers.duplicated()).to_numpy(), names]
+    texts = ["\x1f".join(map(str, row)) for row in first.itertuples(index=False, name=None)]
+    return pd.Series(np.array(texts, object)[numbers.to_numpy()], index=frame.index)
 
 
 def typed(frame: pd.DataFrame, columns: dict[str, Column] = COLUMNS) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.censored import censored_summary
+from jaxwan.analysis.outcomes import check_metric
 from jaxwan.columns import (
     COLUMNS,
     CURVE_COLUMNS,
@@ -34,6 +35,8 @@ DEFAULT_METRICS = (
     "time_to_target_s",
     "success",
 )
+_KEYS = ("config_id", "config_index", "seed")
+_ENDS = ("status", "reached", "time_s")  # of a run
 _LOSSES = ("loss_final", "loss_best")
 _QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
@@ -67,15 +70,38 @@ class Results:
         Raises:
             ValueError: when the folder holds no store or a damaged part.
         """
-        rounds = [cls.load(each) for each in round_folders(directory)]
+        wanted = None if columns is None else list(columns)
+        keyed = None if wanted is None else [*wanted, *_KEYS]
+        rounds = [cls.load(each, keyed) for each in round_folders(directory)]
         if rounds:
             both = joined([each.frame for each in rounds], [each.curves for each in rounds])
             told = dict.fromkeys(note for each in rounds for note in each.warnings)
-            return cls(*both, rounds[0].question, list(told))
+            kept = list(both[0]) if wanted is None else [name for name in wanted if name in both[0]]
+            return cls(both[0][kept], both[1], rounds[0].question, list(told))
         store = Store(directory)
-        wanted = None if columns is None else list(columns)
         frame, curves = store.load(wanted, curves=wanted is None)
         return cls(frame, curves, store.manifest.get("question", ""), notes_of(store))
+
+    @classmethod
+    def load_for(cls, directory: str | os.PathLike[str], metric: str) -> Results:
+        """Read what a decision by a metric needs: it, the settings, and how runs ended.
+
+        Raises:
+            ValueError: when the folder holds no store or a damaged part, or no such metric.
+        """
+        stores = [Store(each) for each in round_folders(directory) or [Path(directory)]]
+        names = list(dict.fromkeys(name for store in stores for name in store.columns()))
+        settings = identity_columns(pd.DataFrame(columns=names))
+        results = cls.load(directory, list(dict.fromkeys([*_KEYS, *settings, *_ENDS, metric])))
+        try:
+            check_metric(results.frame, metric, settings)
+        except ValueError:
+            if not len(results):
+                return results
+            first = next(store.rows(name) for store in stores for name in store.stored()[:1])
+            check_metric(first, metric, settings)  # it has all columns: all metrics are named
+            raise
+        return results
 
     @property
     def swept(self) -> list[str]:

@@ -200,7 +200,7 @@ class Store:
         """
         names = self.stored()
         keys = ["config_index", "seed", *(["run_id"] if curves else [])]
-        wanted = None if columns is None else [*columns, *keys]
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *keys]))
         frame = _join([self.rows(name, wanted) for name in names], COLUMNS)
         by = [key for key in keys[:2] if key in frame.columns]
         if by:

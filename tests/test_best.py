@@ -10,9 +10,10 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-from jaxwan.analysis.best import best, roles
+from jaxwan.analysis.best import best
 from jaxwan.analysis.best_table import best_records, render_best
 from jaxwan.analysis.censored import censored_summary, common_horizon
+from jaxwan.analysis.places import roles, told_apart
 from jaxwan.analysis.verdict import sureness, verdict
 from jaxwan.cli import app
 from jaxwan.commands.shell import share_of
@@ -117,6 +118,57 @@ def test_every_place_has_its_own_verdict():
     assert found.sentence == "Of 2 places, best is int8 at 1, no compressor at 1."
 
 
+def test_a_place_with_one_setting_has_nothing_to_choose():
+    whole = places()
+    lone = runs_of({"int8": 3.0}, challenge="lone")
+    found = best(pd.concat([whole, lone], ignore_index=True), "time_s")
+    assert found.sentence == (
+        "Of 3 places, best is int8 at 1, no compressor at 1; at 1 there is nothing to choose: a "
+        "single setting stands there."
+    )
+    one = found.verdicts[2]
+    assert one.sentence == "There is nothing to choose here: int8 is the only configuration."
+    row = found.table[found.table["challenge"] == "lone"].iloc[0]
+    assert not row["winner"]
+    assert not row["tied"]
+    assert np.isnan(row["probability"])
+    assert "nothing to choose here" in text_of(found)
+    rest = best(pd.concat([whole[whole["challenge"] == "slow"], lone]), "time_s")
+    assert rest.sentence.startswith("Use int8: it is the best at 1 of 2 places; at 1 there is")
+    alone = [lone, lone.assign(challenge="quiet", config_id="q", compressor="topk")]
+    assert best(pd.concat(alone), "time_s").sentence == (
+        "There is no choice at any of 2 places; at 2 there is nothing to choose: a single setting "
+        "stands there."
+    )
+
+
+def test_places_where_nobody_reaches_the_target_have_no_winner():
+    frame = runs_of({"none": 10.0, "int8": 8.0}, metric="time_to_target_s", challenge="easy")
+    hard = frame.assign(challenge="hard", config_id=frame["config_id"] + "h", reached=False)
+    found = best(pd.concat([frame, hard]).assign(time_s=50.0))
+    assert [one.winner for one in found.verdicts] == ["int8", None]
+    assert found.sentence == (
+        "Use int8: it is the best at 1 of 2 places; at 1 no configuration reaches the target."
+    )
+    more = hard.assign(challenge="harsh", config_id=hard["config_id"] + "h")
+    none = best(pd.concat([hard, more]))
+    assert none.sentence == "No configuration reaches the target at any of 2 places."
+    assert none.notes[-1].startswith("256 runs did not reach the target")
+    assert json.dumps(best_records(found), allow_nan=False)
+    assert "No configuration reaches the target here." in text_of(found)
+
+
+def test_what_is_best_or_tied_at_most_places_is_said():
+    even = {"none": 10.0, "int8": 10.01}
+    parts = [runs_of({"none": 10.0, "int8": 14.0}, challenge="a"),
+             *(runs_of(even, challenge=name, seed=seed, noise=0.3)
+               for seed, name in enumerate("bcdef"))]  # fmt: skip
+    found = best(pd.concat(parts, ignore_index=True), "time_s")
+    assert all(one.tied for one in found.verdicts[1:])
+    assert len({one.winner for one in found.verdicts}) == 2
+    assert found.sentence.endswith("; no compressor is best or tied at 6.")
+
+
 def test_robust_choices_over_an_uncertain_place():
     found = best(places(), "time_s", over="challenge")
     rows = found.robust.set_index("setting")
@@ -180,11 +232,17 @@ def test_seeds_that_only_some_have_are_used_where_both_have_them():
 
 def test_what_is_given_and_what_is_chosen():
     frame = places().assign(**{"link.bandwidth_bps": np.tile([1e6, 1e7], 192)})
+    frame = frame.assign(config_id=frame["config_id"] + frame["link.bandwidth_bps"].map(str))
     assert roles(frame) == (["compressor"], ["challenge", "link.bandwidth_bps"])
     assert roles(frame, over="challenge")[1] == ["challenge", "link.bandwidth_bps"]
     assert roles(frame, ["challenge"])[0] == ["challenge"]
     one = frame[frame["compressor"] == "int8"]
-    assert roles(one)[0] == ["challenge", "link.bandwidth_bps"]
+    assert roles(one) == (["link.bandwidth_bps"], ["challenge"])
+    assert roles(one, ["challenge"]) == (["challenge"], ["link.bandwidth_bps"])
+    worlds = one.drop(columns="link.bandwidth_bps")
+    assert told_apart(worlds) == ([], ["challenge"])
+    with pytest.raises(ValueError, match=r"only challenge varies.*--choose challenge"):
+        roles(worlds)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +280,13 @@ def test_sentences():
     said = verdict("X", "cost_usd", runner_up="Y", ratio=close, sure=0.3, tied=["Y", "Z"])
     assert "costs 4.2 % less than Y (95 % interval 3.9 to 4.5 %), though 2 others tie" in said
     assert "it takes more seeds to rule out" in said
-    assert verdict("X", "time_s") == "Use X: there is nothing else in the sweep."
+    assert verdict("X", "time_s") == (
+        "There is nothing to choose in the sweep: X is the only configuration."
+    )
+    assert verdict(None, "loss_final", among="here") == "No configuration has a final loss here."
+    assert verdict(None, "samples_per_s") == (
+        "No configuration gets anything accepted in the sweep."
+    )
     assert [sureness(x) for x in (0.9849, 0.9951, 0.99996)] == [
         "98 %",
         "99.5 %",

@@ -122,8 +122,13 @@ def test_what_cannot_be_compared_is_said():
     with pytest.raises(ValueError, match="tells them apart"):
         compare(pd.concat([frame, frame]), "compressor", "time_s")
     tied = frame.assign(strategy=frame["compressor"].map({"none": "sync", "topk": "async"}))
-    with pytest.raises(ValueError, match="strategy change together with compressor"):
+    with pytest.raises(ValueError, match="these change along with it: strategy") as said:
         compare(tied, "compressor", "time_s")
+    assert "brings the settings recommended for it" in str(said.value)
+    assert str(said.value).endswith('with each of them at one value, such as strategy = "sync"')
+    apart = frame.assign(a=((frame["compressor"] == "topk") + frame["seed"]) % 2)
+    with pytest.raises(ValueError, match=r"no two levels.*; these vary too: a; give"):
+        compare(apart, "compressor", "time_s")
 
 
 def test_intervals_of_differences_and_ratios_cover_the_truth():

@@ -154,6 +154,19 @@ def test_a_race_settles_every_place_for_fewer_runs():
     assert "leads" in told[0]
 
 
+def test_a_race_passes_by_where_a_single_setting_stands():
+    own = [each for each in experiments()
+           if each.challenge == "baseline" or each.compressor.kind == "int8"]  # fmt: skip
+    runner = Pretend({"none": 1.3, "int8": 1.0, "topk": 1.1})
+    found = race(own, "time_s", delta=0.05, runner=runner)
+    assert found.certified
+    assert found.spent == runner.runs == 4 * 64
+    assert [one.runner_up for one in found.best.verdicts].count(None) == 1
+    assert "Use int8: it is the best at 1 of 2 places; at 1 there is nothing to choose" in (
+        found.best.sentence
+    )
+
+
 def test_a_race_without_seeds_left_promises_nothing():
     runner = Pretend({"none": 2.0, "int8": 1.0, "topk": 1.0001})
     found = race(experiments(), "time_s", delta=0.001, runner=runner, most=91)

@@ -1,5 +1,6 @@
 """The page: whole, escaped, readable without a network, and quiet in a browser."""
 
+import html
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from frames import rows_and_curves
 
 import jaxwan.analysis.report.page as paging
+from jaxwan.analysis.best import best
 from jaxwan.analysis.report.matter import gather, verdict
 from jaxwan.analysis.report.page import page
 from jaxwan.analysis.report.picture import report_picture
@@ -54,7 +56,7 @@ class Reader(HTMLParser):
     def __init__(self):
         super().__init__()
         self.fetched, self.sections, self.open, self.wrong = [], [], [], []
-        self.scripts, self.styles = [], ""
+        self.scripts, self.styles, self.cells = [], "", []
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
@@ -64,6 +66,8 @@ class Reader(HTMLParser):
             self.sections.append(given["id"])
         if tag == "script":
             self.scripts.append("")
+        if tag == "td":
+            self.cells.append("")
         if tag not in self.void + self.loose:
             self.open.append(tag)
 
@@ -72,6 +76,8 @@ class Reader(HTMLParser):
             self.wrong.append(tag)
 
     def handle_data(self, data):
+        if self.cells and self.open and self.open[-1] != "script":
+            self.cells[-1] += data
         if self.open and self.open[-1] == "style":
             self.styles += data
         if self.open and self.open[-1] == "script":
@@ -176,8 +182,64 @@ def test_the_file_of_the_page_is_the_sweep(matter, tmp_path):
 
 
 def test_the_verdict_names_the_best_of_every_place(matter):
-    told = verdict(matter)
-    assert "wan_bandwidth: use topk" in told or "topk is best" in told
+    assert verdict(matter) == "Use topk: it is the best at all 2 places."
+    cells = read(page(matter)).cells
+    assert cells[:2] == ["wan_bandwidth", "topk"]
+    assert cells[2].startswith("≥ ")
+    assert "reached by" in cells[2]
+
+
+def skewed(challenge, tail, seeds=24):
+    """Make runs of three compressors: int8 has the best median, none the best mean, topk ties."""
+    rng = np.random.default_rng(len(challenge))
+    luck = rng.normal(1.0, 0.05, seeds)
+    slow = np.where(np.arange(seeds) % 4 == 0, tail, 1.0)
+    times = {"int8": 80 * luck * slow, "none": 100 * luck,
+             "topk": 100 * luck + 0.1 + 4 * (np.arange(seeds) % 2 - 0.5)}  # fmt: skip
+    frame, _ = rows_and_curves(seeds=seeds, challenges=(challenge,), compressors=tuple(times))
+    return frame.assign(reached=True, time_to_target_s=np.concatenate(list(times.values())),
+                        time_s=2000.0, config_id=challenge + frame["config_id"])  # fmt: skip
+
+
+@pytest.mark.parametrize("places", [("churn",), ("churn", "unreliable")])
+def test_a_report_names_the_winner_and_the_ties_that_best_names(places, monkeypatch):
+    monkeypatch.setattr(paging, "_plotly", str)
+    frame = pd.concat([skewed(place, tail=9.0) for place in places], ignore_index=True)
+    own, found = matter_of(frame, rows_and_curves(seeds=1)[1]), best(frame)
+    told = [choice.verdict for choice in own.choices.values()]
+    assert [(one.winner, set(one.tied)) for one in told] == [
+        (one.winner, set(one.tied)) for one in found.verdicts
+    ]
+    assert {one.winner for one in told} == {"no compressor"}
+    assert all(one.tied == ["topk"] for one in told)
+    assert verdict(own) == found.sentence
+    assert [one.sentence for one in told] == [one.sentence for one in found.verdicts]
+    text, cells = page(own), read(page(own)).cells
+    assert found.sentence in html.unescape(text)
+    tied = cells[cells.index("no compressor") + 3 :: 5]
+    assert all(cell.startswith("topk") for cell in tied[: len(places)])
+    assert found.sentence in " ".join(report_text(own).split())
+    assert own.ranking[0] == "no compressor"
+
+
+def test_a_single_configuration_says_what_it_attains():
+    frame, curves = rows_and_curves(seeds=4, challenges=("churn",), compressors=("none",))
+    assert verdict(matter_of(frame, curves)).startswith(
+        "One configuration: mean time to the target loss "
+    )
+    apart = pd.concat([frame, rows_and_curves(seeds=4, challenges=("unreliable",),
+                                              compressors=("topk",))[0]])  # fmt: skip
+    apart = apart.assign(config_id=apart["challenge"], reached=True, time_to_target_s=9.0)
+    own = matter_of(apart, curves)
+    assert verdict(own) == (
+        "One configuration at each of 2 places; it has a time to the target loss in 2 of them."
+    )
+    assert "decision" not in read(page(own)).sections
+    assert "nothing to choose" not in report_text(own)
+    never = frame.assign(reached=False)
+    assert verdict(matter_of(never, curves, metric="time_to_target_s")) == (
+        "No configuration reaches the target in the sweep."
+    )
 
 
 def test_text_and_picture_hold_the_same(matter, tmp_path):

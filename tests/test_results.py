@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from frames import rows_and_curves
 
-from jaxwan.columns import COLUMNS, identity_columns, typed
+from jaxwan.analysis.best import best
+from jaxwan.columns import COLUMNS, identity_columns, keyed, typed, varying
 from jaxwan.results import Results, records
+from jaxwan.rounds import round_folder
 from jaxwan.stats.intervals import mean_interval, wilson_interval
 from jaxwan.store import Store
 from jaxwan.streamed import StoredResults
@@ -185,3 +187,38 @@ def test_a_few_columns_of_a_store(tmp_path):
     few = Results.load(tmp_path, columns=["config_id", "time_s", "odd"])
     pd.testing.assert_frame_equal(few.frame, whole.frame[["config_id", "time_s", "odd"]])
     assert (len(few.curves), few.question) == (0, "Q?")
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_a_decision_reads_only_what_it_needs_and_says_the_same(tmp_path, rounds):
+    frame, curves = rows_and_curves(seeds=8)
+    for number in range(1 + rounds):
+        home = round_folder(tmp_path, number) if rounds else tmp_path
+        more = frame.assign(seed=frame["seed"] + 8 * number, run_id=frame["run_id"] + str(number))
+        store = Store.open(home, {"sweep": {}, "chunks": [{"name": "a"}], "warnings": ["odd"]})
+        store.write("a", more, curves.assign(run_id=curves["run_id"] + str(number)))
+    whole, few = Results.load(tmp_path), Results.load_for(tmp_path, "time_s")
+    assert len(few) == 32 * (1 + rounds)
+    assert not {"loss_final", "throughput_ratio", "worker_contributions"} & set(few.frame)
+    assert not len(few.curves)
+    assert few.warnings == whole.warnings
+    pd.testing.assert_frame_equal(few.frame, whole.frame[list(few.frame)])
+    tables = [best(each.frame, "time_s").table for each in (few, whole)]
+    pd.testing.assert_frame_equal(*tables)
+    empty = tmp_path / "empty"
+    Store.open(empty, {"sweep": {}, "chunks": [{"name": "a"}]})
+    assert not len(Results.load_for(empty, "time_s"))
+    with pytest.raises(ValueError, match=r"did you mean 'time_s'.*loss_final"):
+        Results.load_for(tmp_path, "time_z")
+    with pytest.raises(ValueError, match=r"no metric 'compressor'.*loss_final"):
+        Results.load_for(tmp_path, "compressor")
+
+
+def test_rows_are_keyed_by_what_they_have():
+    frame = pd.DataFrame({"a": [1.0, np.nan, 1.0, np.nan], "b": ["x", "y", "x", "z"]},
+                         index=[5, 5, 7, 8])  # fmt: skip
+    keys = keyed(frame, ["a", "b"])
+    assert keys.tolist() == ["1.0\x1fx", "nan\x1fy", "1.0\x1fx", "nan\x1fz"]
+    assert keys.index.tolist() == [5, 5, 7, 8]
+    assert keyed(frame, []).tolist() == [""] * 4
+    assert varying(frame.assign(c=np.nan), ["a", "b", "c"]) == ["a", "b"]

@@ -9,34 +9,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.outcomes import check_metric, outcomes, prefers_larger
-from jaxwan.analysis.tables import setting_names
-from jaxwan.analysis.verdict import verdict
-from jaxwan.columns import identity_columns, varying
-from jaxwan.core.families import nearest
+from jaxwan.analysis.outcomes import WORKED, check_metric, prefers_larger
+from jaxwan.analysis.places import Place, Question, by_place, place_of, roles
+from jaxwan.analysis.robust import robust_choice, robust_sentence
+from jaxwan.analysis.verdict import missing, verdict
+from jaxwan.columns import identity_columns
 from jaxwan.stats.best import better_at_most, gaps, probability_best, surely_within
 from jaxwan.stats.intervals import Interval, mean_interval
 from jaxwan.stats.paired import holm, mean_ratio, t_test
 
-_GIVEN = {
-    "scenario", "challenge", "network", "workers", "attackers", "attack", "attack_stage",
-    "fidelity", "timing_only", "steps",
-}  # fmt: skip
-_GIVEN_WITHIN = ("attack.", "link.", "failures.", "learning.", "compute.")
-_CHOSEN_WITHIN = ("link.transport", "link.streams", "link.connect", "compute.device",
-                  "compute.precision")  # fmt: skip
 COLUMNS = (
     "setting", "config_id", "n", "mean", "lo", "hi", "ratio", "ratio_lo", "ratio_hi",
     "better_at_most", "p_holm", "probability", "tied", "winner", "filled",
 )  # fmt: skip
+DELTA = 0.05  # share of the winner's mean that does not matter, unless told
+_MOSTLY = 0.5  # share of the winner's runs with a number from which on it beats who never has one
+_NONE = Interval(np.nan, np.nan, np.nan, 0)
 
 
 class Verdict(NamedTuple):
     """What the runs of one place say."""
 
     place: dict[str, Any]
-    winner: str
-    runner_up: str | None
+    winner: str | None  # None where no run of any setting has a number
+    runner_up: str | None  # None there, and where the winner is the only setting: no choice
     tied: list[str]  # others that the winner is not surely better than
     ratio: Interval  # how many times better than the runner-up
     probability: float  # that the winner has the best mean
@@ -59,30 +55,18 @@ class Best(NamedTuple):
     sentence: str
 
 
-class Question(NamedTuple):
-    """What is asked of every place."""
+class Judged(NamedTuple):
+    """One place: a row of `COLUMNS` for every setting, best first, and the verdict."""
 
-    metric: str
-    larger: bool
-    confidence: float
-    delta: float
-
-
-class Place(NamedTuple):
-    """The runs of one place as a table of settings and seeds."""
-
-    names: dict[str, Any]
-    settings: list[str]
-    config_ids: list[str]
-    values: np.ndarray  # [setting, seed], NaN where not run; smaller is better
-    filled: np.ndarray  # int [setting]; runs that were told a number
+    rows: pd.DataFrame  # `p_holm` is not adjusted: that is over all places
+    verdict: Verdict
 
 
 def best(
     frame: pd.DataFrame,
     metric: str = "time_to_target_s",
     confidence: float = 0.95,
-    delta: float = 0.05,
+    delta: float = DELTA,
     over: str | None = None,
     larger: bool | None = None,
     choose: Sequence[str] = (),
@@ -99,21 +83,23 @@ def best(
     Raises:
         ValueError: for an unknown metric or column, an out-of-range number, or nothing to choose.
     """
-    from jaxwan.analysis.robust import robust_choice, robust_sentence
-
     question = _asked(frame, metric, confidence, delta, larger)
     chosen, given = roles(frame, choose, over)
     places = [place_of(runs, names, chosen, question) for names, runs in by_place(frame, given)]
-    judged = [judge(place, question) for place in places]
-    table = pd.concat([rows for rows, _ in judged], ignore_index=True)
+    found = answer([judge(place, question) for place in places], question)
+    if over is None:
+        return found
+    rows = robust_choice(places, over, question)
+    return found._replace(robust=rows, sentence=robust_sentence(rows, over, question))
+
+
+def answer(judged: list[Judged], question: Question) -> Best:
+    """Put the verdicts of all places together."""
+    table = pd.concat([each.rows for each in judged], ignore_index=True)
     table["p_holm"] = holm(table["p_holm"])
-    verdicts = [found for _, found in judged]
-    rows, sentence = None, together(verdicts, question)
-    if over is not None:
-        rows = robust_choice(places, over, question)
-        sentence = robust_sentence(rows, over, question)
-    notes = notes_of(table, question)
-    return Best(metric, question.larger, confidence, delta, table, verdicts, rows, notes, sentence)
+    verdicts = [each.verdict for each in judged]
+    return Best(*question, table, verdicts, None, notes_of(table, question),
+                together(verdicts, question))  # fmt: skip
 
 
 def _asked(
@@ -130,115 +116,75 @@ def _asked(
     return Question(metric, wanted, confidence, delta)
 
 
-def is_given(name: str) -> bool:
-    """Tell whether a setting is usually the world's rather than the user's to choose."""
-    if name.startswith(_CHOSEN_WITHIN):
-        return False
-    return name in _GIVEN or name.startswith(_GIVEN_WITHIN)
+def judge(place: Place, question: Question) -> Judged:
+    """Find the best setting of a place, who is tied with it, and how sure that is.
 
-
-def roles(
-    frame: pd.DataFrame, choose: Sequence[str] = (), over: str | None = None
-) -> tuple[list[str], list[str]]:
-    """Split what varies into the chosen and the given; where no choice varies, links and such are.
-
-    Raises:
-        ValueError: for a column that is not there or does not vary, or where nothing is chosen.
+    The best has the best mean; of equals, the one with most runs that have a number. Tied are those
+    whose bound (`better_at_most`) is not below zero, but never one without a number in any run
+    where most of the winner's have one: what its runs are told is the least that they may be.
     """
-    known = identity_columns(frame)
-    told = varying(frame, known)
-    for name in [*choose, *([over] if over else [])]:
-        if name not in known:
-            hint = nearest(name, known)
-            meant = f"; did you mean {hint!r}?" if hint else ""
-            raise ValueError(f"no setting {name!r} in the results{meant} ({', '.join(known)})")
-    if over is not None and over not in told:
-        raise ValueError(f"{over!r} has a single value: {frame[over].iloc[0]}")
-    if choose:
-        own = [name for name in told if any(_within(name, root) for root in choose)]
-    else:
-        own = [name for name in told if not is_given(name) and name != over]
-        if over is None:
-            own = own or [name for name in told if name != "scenario"]
-    if over in own:
-        raise ValueError(f"{over!r} cannot be both chosen and what the choice is over")
-    if not own:
-        raise ValueError("nothing to choose from: no setting varies among the runs")
-    return own, [name for name in told if name not in own]
-
-
-def _within(name: str, root: str) -> bool:
-    return name == root or name.startswith(f"{root}.")
-
-
-def by_place(frame: pd.DataFrame, given: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Split the frame by what is given, in order of first appearance."""
-    if not given:
-        return [({}, frame)]
-    key = frame[given].map(str).agg("\x1f".join, axis=1)
-    groups = [runs for _, runs in frame.groupby(key, sort=False)]
-    return [({name: runs[name].iloc[0] for name in given}, runs) for runs in groups]
-
-
-def place_of(
-    runs: pd.DataFrame,
-    names: dict[str, Any],
-    chosen: list[str],
-    question: Question,
-    bound: float | None = None,
-) -> Place:
-    """Lay the runs of a place out by setting and seed; `bound` is what a run without a number is.
-
-    Raises:
-        ValueError: where a seed of a configuration stands twice.
-    """
-    found = outcomes(runs, question.metric, question.larger, bound)
-    sign = -1.0 if question.larger else 1.0
-    flat = pd.DataFrame({
-        "config": runs["config_id"].to_numpy(), "seed": runs["seed"].to_numpy(),
-        "value": sign * found.values,
-    })  # fmt: skip
-    if flat.duplicated(["config", "seed"]).any():
-        raise ValueError("several runs have one configuration and one seed")
-    order = list(dict.fromkeys(flat["config"]))
-    values = flat.pivot(index="config", columns="seed", values="value").loc[order]
-    filled = pd.Series(found.filled).groupby(flat["config"].to_numpy()).sum().loc[order]
-    first = runs.drop_duplicates("config_id").to_dict("records")
-    labels = [setting_names(row, chosen) or str(row["config_id"]) for row in first]
-    return Place(names, labels, order, values.to_numpy(np.float64), filled.to_numpy())
-
-
-def judge(place: Place, question: Question) -> tuple[pd.DataFrame, Verdict]:
-    """Return the table of one place, best first (`p_holm` not yet adjusted), and its verdict."""
     values = place.values
-    means = mean_interval(values.T, question.confidence)
-    order = np.argsort(means.mean, kind="stable")  # NaN last
+    means, known, order = _ranked(place, question)
     winner = int(order[0])
+    if known[winner] == 0 or len(values) == 1:
+        return _undecided(place, question, means, None if known[winner] == 0 else winner)
     found = gaps(values, winner)
     scale = abs(float(means.mean[winner])) or 1.0
     better = better_at_most(found, winner, question.confidence) / scale
+    never = (known == 0) & (known[winner] >= _MOSTLY)
+    better[never] = -np.inf
+    ratios = [_NONE if never[j] else _times_better(values, winner, j, question)
+              for j in range(len(values))]  # fmt: skip
     chance = probability_best(values)
-    ratios = [_times_better(values, winner, j, question) for j in range(len(values))]
-    rows = _rows(place, question, winner, means, better).assign(
+    rows = _rows(place, question, means).assign(
         ratio=[float(ratio.mean) for ratio in ratios],
         ratio_lo=[float(ratio.low) for ratio in ratios],
         ratio_hi=[float(ratio.high) for ratio in ratios],
+        better_at_most=np.maximum(better, 0.0),
+        p_holm=[np.nan if j == winner else _p(values, winner, j) for j in range(len(values))],
         probability=chance,
+        tied=~(better < 0),
+        winner=np.arange(len(values)) == winner,
     )
-    second = int(order[1]) if len(order) > 1 else None
     judged = Verdict(
         place=place.names,
         winner=place.settings[winner],
-        runner_up=None if second is None else place.settings[second],
+        runner_up=place.settings[order[1]],
         tied=[place.settings[j] for j in order[1:] if not better[j] < 0],
-        ratio=ratios[winner if second is None else second],
+        ratio=ratios[order[1]],
         probability=float(chance[winner]),
         regret=float(np.max(np.nan_to_num(np.maximum(better, 0.0), nan=np.inf))),
         sure=surely_within(found, winner, question.delta * scale),
         sentence="",
     )
-    table = rows[[*place.names, *COLUMNS]].iloc[order]
-    return table, judged._replace(sentence=sentence_of(judged, question))
+    return _judged(place, question, rows.iloc[order], judged)
+
+
+def _ranked(place: Place, question: Question) -> tuple[Interval, np.ndarray, np.ndarray]:
+    """Return means, the share of runs with a number, and the settings' order `[setting]`."""
+    means = mean_interval(place.values.T, question.confidence)
+    runs = np.count_nonzero(~np.isnan(place.values), axis=1)
+    known = np.where(runs > 0, 1 - place.filled / np.maximum(runs, 1), 0.0)
+    order = np.lexsort((-known, np.nan_to_num(means.mean, nan=np.inf), known == 0))
+    return means, known, order
+
+
+def _undecided(
+    place: Place, question: Question, means: Interval, only: int | None
+) -> Judged:
+    """Judge a place where no run has a number, or where a single setting stands."""
+    nothing = dict.fromkeys(
+        ("ratio", "ratio_lo", "ratio_hi", "better_at_most", "p_holm", "probability"), np.nan
+    )
+    rows = _rows(place, question, means).assign(**nothing, tied=False, winner=False)
+    name = None if only is None else place.settings[only]
+    judged = Verdict(place.names, name, None, [], _NONE, np.nan, np.nan, np.nan, "")
+    return _judged(place, question, rows, judged)
+
+
+def _judged(place: Place, question: Question, rows: pd.DataFrame, found: Verdict) -> Judged:
+    said = found._replace(sentence=sentence_of(found, question))
+    return Judged(rows[[*place.names, *COLUMNS]], said)
 
 
 def sentence_of(found: Verdict, question: Question) -> str:
@@ -257,22 +203,16 @@ def sentence_of(found: Verdict, question: Question) -> str:
     )
 
 
-def _rows(
-    place: Place, question: Question, winner: int, means: Interval, better: np.ndarray
-) -> pd.DataFrame:
-    values, sign = place.values, -1.0 if question.larger else 1.0
+def _rows(place: Place, question: Question, means: Interval) -> pd.DataFrame:
+    sign = -1.0 if question.larger else 1.0
     bounds = sign * np.stack([means.low, means.high])
-    return pd.DataFrame(place.names, index=range(len(values))).assign(
+    return pd.DataFrame(place.names, index=range(len(place.values))).assign(
         setting=place.settings,
         config_id=place.config_ids,
-        n=means.n,
+        n=np.maximum(means.n, place.filled),
         mean=sign * means.mean,
         lo=bounds.min(axis=0),
         hi=bounds.max(axis=0),
-        better_at_most=np.maximum(better, 0.0),
-        p_holm=[np.nan if j == winner else _p(values, winner, j) for j in range(len(values))],
-        tied=~(better < 0),
-        winner=np.arange(len(values)) == winner,
         filled=place.filled,
     )
 
@@ -299,12 +239,39 @@ def together(verdicts: list[Verdict], question: Question) -> str:
     """Return the one sentence, or how often each setting wins where there are several places."""
     if len(verdicts) == 1:
         return verdicts[0].sentence
-    wins = pd.Series([found.winner for found in verdicts]).value_counts(sort=True)
+    places = len(verdicts)
+    if all(found.winner is None for found in verdicts):
+        return f"{missing(question.metric).capitalize()} at any of {places} places."
+    contested = [found for found in verdicts if found.runner_up is not None]
+    nobody = sum(found.winner is None for found in verdicts)
+    lone = places - len(contested) - nobody
+    wins = pd.Series([found.winner for found in contested], dtype=object).value_counts(sort=True)
+    said = []
     if len(wins) == 1:
-        return f"Use {wins.index[0]}: it is the best at all {len(verdicts)} places."
-    parts = [f"{name} at {count}" for name, count in wins.items()]
-    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    return f"Of {len(verdicts)} places, best is {', '.join(parts[:3])}{more}."
+        where = f"all {places} places" if len(contested) == places else (
+            f"{len(contested)} of {places} places"
+        )  # fmt: skip
+        said.append(f"Use {wins.index[0]}: it is the best at {where}")
+    elif len(wins):
+        parts = [f"{name} at {count}" for name, count in wins.items()]
+        more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+        said.append(f"Of {places} places, best is {', '.join(parts[:3])}{more}")
+        said += _widest(contested, wins)
+    if nobody:
+        said.append(f"at {nobody} {missing(question.metric)}")
+    if lone:
+        said.append(f"at {lone} there is nothing to choose: a single setting stands there")
+    if not contested:
+        said.insert(0, f"There is no choice at any of {places} places")
+    return "; ".join(said) + "."
+
+
+def _widest(contested: list[Verdict], wins: pd.Series) -> list[str]:
+    """Name the setting that is best or tied at most places, where that is at more than it wins."""
+    good = pd.Series([name for found in contested for name in (found.winner, *found.tied)])
+    counts = good.value_counts(sort=True)
+    name, count = max(counts.items(), key=lambda item: (item[1], wins.get(item[0], 0)))
+    return [f"{name} is best or tied at {count}"] if count > wins.get(name, 0) else []
 
 
 def notes_of(table: pd.DataFrame, question: Question) -> list[str]:
@@ -320,6 +287,8 @@ def notes_of(table: pd.DataFrame, question: Question) -> list[str]:
             f"{filled:,} runs did not reach the target: each counts as the longest that any run "
             "of its place was watched"
         )
+    elif filled and question.metric in WORKED:
+        notes.append(f"{filled:,} runs in which nothing was accepted count as zero")
     elif filled:
         notes.append(f"{filled:,} runs without a number count as the worst of their place")
     return notes

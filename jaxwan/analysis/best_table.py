@@ -16,9 +16,10 @@ from jaxwan.analysis.best import COLUMNS, Best, Verdict
 from jaxwan.analysis.compare import is_duration
 from jaxwan.analysis.humane import duration, duration_unit, number, percent
 from jaxwan.analysis.outcomes import TO_TARGET
+from jaxwan.analysis.places import place_label
 from jaxwan.analysis.robust import CRITERIA
-from jaxwan.analysis.tables import setting_names
 from jaxwan.analysis.verdict import share
+from jaxwan.analysis.wording import metric_text
 from jaxwan.columns import plain_json, records
 
 _SHOWN = 12  # settings of a place
@@ -65,8 +66,7 @@ def best_records(found: Best) -> dict[str, Any]:
 
 
 def _sentence(found: Verdict) -> Text:
-    place = setting_names(found.place, list(found.place))
-    return Text.assemble((f"{place}: ", "cyan"), found.sentence)
+    return Text.assemble((f"{place_label(found.place)}: ", "cyan"), found.sentence)
 
 
 def _settings(found: Best) -> Table:
@@ -76,7 +76,7 @@ def _settings(found: Best) -> Table:
     last = ""
     for _, rows in _grouped(found.table, places):
         for place, row in enumerate(rows[:_SHOWN]):
-            label = setting_names(row, places)
+            label = place_label({name: row[name] for name in places})
             if place == 0 and last:
                 sheet.add_section()
             sheet.add_row(_name(row, label if label != last else ""), *_cells(row, found))
@@ -109,10 +109,7 @@ def _name(row: Mapping[Any, Any], place: str) -> Text:
 
 
 def _cells(row: Mapping[Any, Any], found: Best) -> list[Text]:
-    center, around = _measure(row["mean"], row["lo"], row["hi"], found.metric)
-    if row["filled"] and found.metric == TO_TARGET:
-        center = f"≥ {center}"
-        around += f"\nreached by {percent(1 - row['filled'] / row['n'])}"
+    center, around = measured(row, found.metric)
     ratio = "" if row["winner"] else _times(row["ratio"])
     bounds = "" if row["winner"] else f"{_times(row['ratio_lo'])} – {_times(row['ratio_hi'])}"
     if math.isnan(row["ratio"]):
@@ -137,11 +134,20 @@ def _times(ratio: float) -> str:
     return f"{number(ratio)}×" if ratio >= 1.3 else f"{100 * (ratio - 1):.1f} %"
 
 
-def _measure(center: float, low: float, high: float, metric: str) -> tuple[str, str]:
-    length, unit = duration_unit(center) if is_duration(metric) else (1.0, "")
-    text = f"{number(center / length)} {unit}".strip()
-    bounds = f"{number(low / length)} – {number(high / length)}"
-    return text, bounds if math.isfinite(low) and math.isfinite(high) else ""
+def measured(row: Mapping[Any, Any], metric: str) -> tuple[str, str]:
+    """Write the mean of a row, and below it its interval and how many runs reached the target."""
+    center, low, high = (float(row[name]) for name in ("mean", "lo", "hi"))
+    text = metric_text(metric, center)
+    if is_duration(metric):
+        length, _ = duration_unit(center)
+        bounds = f"{number(low / length)} – {number(high / length)}"
+    else:
+        bounds = f"{metric_text(metric, low)} – {metric_text(metric, high)}"
+    parts = [bounds] if math.isfinite(low) and math.isfinite(high) else []
+    if row["filled"] and metric == TO_TARGET:
+        text = f"≥ {text}"
+        parts.append(f"reached by {percent(1 - row['filled'] / row['n'])}")
+    return text, "\n".join(parts)
 
 
 def _robust(table: pd.DataFrame, found: Best) -> Table:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.best import by_place, is_given
 from jaxwan.analysis.outcomes import TO_TARGET, watched_times
+from jaxwan.analysis.places import by_place, is_given
 from jaxwan.columns import identity_columns, varying
 from jaxwan.stats.intervals import Interval
 from jaxwan.stats.survival import kaplan_meier, observed, restricted_mean, survival_quantile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.humane import duration, duration_unit, number, percent
-from jaxwan.analysis.outcomes import watched_times
+from jaxwan.analysis.outcomes import LOSSES, TO_TARGET, watched_times
 from jaxwan.analysis.tables import setting_names
-from jaxwan.columns import identity_columns, varying
+from jaxwan.columns import identity_columns, keyed, varying
 from jaxwan.stats.intervals import Interval, mean_interval
 from jaxwan.stats.paired import (
     geometric_ratio,
@@ -28,8 +29,6 @@ from jaxwan.stats.paired import (
     variance_reduction,
 )
 
-TO_TARGET = "time_to_target_s"
-LOSSES = ("loss_final", "loss_best")
 FIGURES = (
     "level", "baseline", "metric", "confidence", "n", "dropped", "reached", "baseline_reached",
     "both_reached", "horizon_s", "mean", "baseline_mean", "difference", "difference_lo",
@@ -113,11 +112,10 @@ def _own(frame: pd.DataFrame, by: str) -> list[str]:
 def _levels(frame: pd.DataFrame, own: list[str]) -> pd.Series:
     """Name each run's level; a setting of the family that never varies goes unsaid."""
     said = [own[0], *varying(frame, own[1:])]
-    distinct = frame[own].drop_duplicates()
-    keys = distinct.map(str).apply(tuple, axis=1)
-    names = [_level_name(row, said) for row in distinct.to_dict("records")]
-    table = dict(zip(keys, names, strict=True))
-    return frame[own].map(str).apply(tuple, axis=1).map(table)
+    keys = keyed(frame, own)
+    first = ~keys.duplicated().to_numpy()
+    names = [_level_name(row, said) for row in frame.loc[first, own].to_dict("records")]
+    return keys.map(dict(zip(keys[first], names, strict=True)))
 
 
 def _level_name(row: dict[Any, Any], said: list[str]) -> str:
@@ -131,7 +129,7 @@ def _pairs(frame: pd.DataFrame, by: str, baseline: str | None) -> Iterator[Pairs
     own = _own(frame, by)
     others = [name for name in identity_columns(frame) if name not in own]
     told = varying(frame, others)
-    runs = frame.assign(_level=_levels(frame, own), _place=_place_keys(frame, told))
+    runs = frame.assign(_level=_levels(frame, own), _place=keyed(frame, told))
     if baseline is not None and baseline not in set(runs["_level"]):
         known = ", ".join(dict.fromkeys(runs["_level"]))
         raise ValueError(f"no level {baseline!r} of {by!r} (there are: {known})")
@@ -147,13 +145,6 @@ def _pairs(frame: pd.DataFrame, by: str, baseline: str | None) -> Iterator[Pairs
                 a, b = _by_seed(here, level).align(ours, join="inner", axis=0)
                 if len(a):
                     yield Pairs(place, level, base, a, b)
-
-
-def _place_keys(frame: pd.DataFrame, told: list[str]) -> pd.Series:
-    joined = pd.Series("", index=frame.index)
-    for name in told:
-        joined = joined + "\x1f" + frame[name].map(str)
-    return joined
 
 
 def _by_seed(here: pd.DataFrame, level: str) -> pd.DataFrame:
@@ -175,10 +166,22 @@ def _why_no_pairs(frame: pd.DataFrame, by: str, baseline: str | None) -> str:
     told = varying(frame, others)
     tied = [name for name in told if _tied(frame[name].map(str), levels)]
     if tied:
-        return f"no pairs: {', '.join(tied)} change together with {by}; sweep {by} alone"
-    return f"no pairs: no two levels of {by!r} share a seed and the other settings" + (
-        f" with {baseline!r}" if baseline else ""
+        return (
+            f"no pairs: no two runs differ in {by} alone, these change along with it: "
+            f"{', '.join(tied)} (a challenge, say, brings the settings recommended for it); sweep "
+            f"{by} with each of them at one value, such as {_example(frame, tied[0])}"
+        )
+    also = f" with {baseline!r}" if baseline else ""
+    more = f"; these vary too: {', '.join(told)}; give each one value, or the same ones everywhere"
+    return f"no pairs: no two levels of {by!r} share a seed and the other settings{also}" + (
+        more if told else ""
     )
+
+
+def _example(frame: pd.DataFrame, name: str) -> str:
+    """Write a line of a sweep file that holds a setting at its first value."""
+    value = frame[name].iloc[0]
+    return f"{name} = {json.dumps(value) if isinstance(value, str) else value}"
 
 
 def _tied(values: pd.Series, levels: pd.Series) -> bool:

@@ -18,6 +18,7 @@ LARGER = {
     "active_workers_mean", "availability", "accuracy_final", "accuracy_best", "reached",
     "memory_fits", "success",
 }  # fmt: skip
+WORKED = ("samples_per_s", "steps_per_s", "throughput_ratio")  # 0: nothing was accepted at all
 _GONE = ("diverged", "no_workers")  # ways a run ends that will never reach a target
 
 
@@ -51,18 +52,30 @@ def check_metric(frame: pd.DataFrame, metric: str, settings: Sequence[str]) -> N
     raise ValueError(f"no metric {metric!r} in the results{meant} (there are: {', '.join(known)})")
 
 
-def outcomes(runs: pd.DataFrame, metric: str, larger: bool, bound: float | None = None) -> Outcomes:
-    """Return the metric of each run of one place, with a number for every run.
+def values_of(runs: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return the metric of each run; NaN where it has none.
 
-    A run that never reached the target counts as the longest that any run of the place was
-    watched; one without a finite value, or a diverged one's loss, as the worst finite value of the
-    place. `bound` is that number if it is known from before. NaN where nothing is finite.
+    That is: a target never reached, a loss that diverged, a speed at which nothing was accepted.
     """
     values = runs[metric].to_numpy(np.float64, na_value=np.nan)
     if metric == TO_TARGET and "reached" in runs:
         values = np.where(runs["reached"].to_numpy(bool), values, np.nan)
     if metric in LOSSES and "status" in runs:
         values = np.where(runs["status"].str.contains("diverged"), np.nan, values)
+    if metric in WORKED:
+        values = np.where(values > 0, values, np.nan)
+    return values
+
+
+def outcomes(runs: pd.DataFrame, metric: str, larger: bool, bound: float | None = None) -> Outcomes:
+    """Return the metric of each run of one place, with a number for every run.
+
+    A run that never reached the target counts as the longest that any run of the place was
+    watched; one at whose speed nothing was accepted as zero; one without a finite value, or a
+    diverged one's loss, as the worst finite value of the place. `bound` is that number if it is
+    known from before. NaN where nothing is finite.
+    """
+    values = values_of(runs, metric)
     known = np.isfinite(values)
     if bound is None:
         bound = worst_value(runs, metric, values[known], larger)
@@ -72,9 +85,12 @@ def outcomes(runs: pd.DataFrame, metric: str, larger: bool, bound: float | None 
 
 
 def worst_value(runs: pd.DataFrame, metric: str, known: np.ndarray, larger: bool) -> float:
-    """Return what a run counts as that has no number: the longest watch, or the worst value."""
+    """Return what a run counts as that has no number: longest watch, zero speed or worst value."""
+    if metric in WORKED and larger:
+        return 0.0
     if metric == TO_TARGET and "time_s" in runs:
-        return float(np.nanmax([*runs["time_s"].to_numpy(np.float64), *known]))
+        watched = runs["time_s"].to_numpy(np.float64)
+        return float(np.nanmax(np.concatenate([watched, known])))
     if not len(known):
         return np.nan
     return float(known.min() if larger else known.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import cycle
 from string import ascii_uppercase
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ import pandas as pd
 from rich.console import Group
 from rich.text import Text
 
-from jaxwan.analysis.choose import Choice, choose
+from jaxwan.analysis.best import DELTA, Judged, judge
 from jaxwan.analysis.humane import percent
+from jaxwan.analysis.outcomes import prefers_larger
+from jaxwan.analysis.places import Question, one_each, place_of
 from jaxwan.analysis.wording import (
     check_metric,
-    config_labels,
     metric_title,
     setting_text,
     setting_title,
@@ -27,7 +29,7 @@ NONE, TIE = "·", "?"
 
 
 class Phase(NamedTuple):
-    """A map: the choice at every place of a grid."""
+    """A map: the verdict at every place of a grid."""
 
     x: str
     y: str
@@ -36,24 +38,31 @@ class Phase(NamedTuple):
     metric: str
     confidence: float
     labels: list[str]  # configurations that win somewhere, then the rest, as the sweep has them
-    cells: dict[tuple[int, int], Choice]  # by row and column; what did not run is missing
+    cells: dict[tuple[int, int], Judged]  # by row and column; what did not run is missing
     seeds: int
 
     def winner(self, row: int, column: int) -> str:
         """Name the winner of a place; empty where nobody attains anything or nothing ran."""
-        choice = self.cells.get((row, column))
-        return (choice.best or "") if choice else ""
+        cell = self.cells.get((row, column))
+        return (cell.verdict.winner or "") if cell else ""
 
     def rival(self, row: int, column: int) -> str:
         """Name the first configuration tied with the winner; empty where the winner is alone."""
-        choice = self.cells.get((row, column))
-        return choice.tied[0] if choice and choice.tied else ""
+        cell = self.cells.get((row, column))
+        return cell.verdict.tied[0] if cell and cell.verdict.tied else ""
 
     def shares(self) -> dict[str, int]:
-        """Count the places that each configuration wins, the most first."""
-        won = [choice.best for choice in self.cells.values() if choice.best is not None]
+        """Count the places that each configuration wins against another, the most first."""
+        found = [cell.verdict for cell in self.cells.values()]
+        won = [each.winner for each in found if each.runner_up is not None]
         counts = {label: won.count(label) for label in self.labels}
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def present(self) -> list[str]:
+        """Name what wins, ties or stands alone somewhere, the most frequent winner first."""
+        found = [cell.verdict for cell in self.cells.values()]
+        names = {name for each in found for name in (each.winner, *each.tied)}
+        return [label for label in self.shares() if label in names]
 
 
 def phase(
@@ -78,9 +87,29 @@ def phase(
         raise ValueError("there are no runs to map")
     metric = usual_metric(frame) if metric is None else metric
     check_metric(frame, metric)
-    x, y = _axes(frame, x, y)
-    rest = [name for name in varying(frame, identity_columns(frame)) if name not in (x, y)]
-    own = rest if by is None else _own(frame, rest, by)
+    one = one_each(frame)
+    x, y = _axes(one, x, y)
+    own = _competing(one, x, y, by)
+    question = Question(metric, prefers_larger(metric), confidence, DELTA)
+    columns, rows = (sorted(one[name].dropna().unique().tolist()) for name in (x, y))
+    cells = {
+        (rows.index(at_y), columns.index(at_x)): judge(
+            place_of(here, {x: at_x, y: at_y}, own, question), question
+        )
+        for (at_y, at_x), here in frame.groupby([y, x], sort=True)
+    }
+    said = [dict(zip(*(cell.rows[name] for name in ("config_id", "setting")), strict=True))
+            for cell in cells.values()]  # fmt: skip
+    names = {config: label for each in said for config, label in each.items()}
+    labels = list(dict.fromkeys(names[config] for config in one["config_id"] if config in names))
+    seeds = int(frame["seed"].nunique())
+    return Phase(x, y, columns, rows, metric, confidence, labels, cells, seeds)
+
+
+def _competing(one: pd.DataFrame, x: str, y: str, by: str | None) -> list[str]:
+    """Return the settings that tell apart what competes at a place."""
+    rest = [name for name in varying(one, identity_columns(one)) if name not in (x, y)]
+    own = rest if by is None else _own(rest, by)
     others = [name for name in rest if name not in own]
     if others:
         raise ValueError(
@@ -88,15 +117,10 @@ def phase(
         )
     if not own:
         raise ValueError("nothing varies beside the axes: there is nothing to choose between")
-    runs = frame.assign(_label=config_labels(frame, own))
-    columns, rows = (sorted(runs[name].dropna().unique().tolist()) for name in (x, y))
-    cells = {
-        (rows.index(at_y), columns.index(at_x)): choose(here, here["_label"], metric, confidence)
-        for (at_y, at_x), here in runs.groupby([y, x], sort=True)
-    }
-    seeds = int(frame["seed"].nunique())
-    labels = list(dict.fromkeys(runs["_label"]))
-    return Phase(x, y, columns, rows, metric, confidence, labels, cells, seeds)
+    if one[[x, y, *own]].map(str).duplicated().any():
+        raise ValueError("several configurations have the same settings: name the setting that "
+                         "tells them apart")  # fmt: skip
+    return own
 
 
 def _axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
@@ -124,7 +148,7 @@ def _axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
     return x, y
 
 
-def _own(frame: pd.DataFrame, rest: list[str], by: str) -> list[str]:
+def _own(rest: list[str], by: str) -> list[str]:
     own = [name for name in rest if name == by or name.startswith(f"{by}.")]
     if not own:
         known = ", ".join(rest) or "none"
@@ -145,11 +169,7 @@ def axis_text(name: str, value: Any) -> str:
 
 def letters(found: Phase) -> dict[str, str]:
     """Give each configuration that wins or ties somewhere a letter, the most frequent first."""
-    present: set[Any] = set()
-    for choice in found.cells.values():
-        present |= {choice.best, *choice.tied} - {None}
-    named = [label for label in found.shares() if label in present]
-    return dict(zip(named, cycle(ascii_uppercase), strict=False))
+    return dict(zip(found.present(), cycle(ascii_uppercase), strict=False))
 
 
 def render_phase(found: Phase, title: str | None = None) -> Group:
@@ -179,21 +199,20 @@ def render_phase(found: Phase, title: str | None = None) -> Group:
 
 
 def _mark(found: Phase, sign: dict[str, str], row: int, column: int) -> str:
-    choice = found.cells.get((row, column))
-    if choice is None:
+    cell = found.cells.get((row, column))
+    if cell is None:
         return " "
-    if choice.best is None:
+    if cell.verdict.winner is None:
         return NONE
-    more = "+" if len(choice.tied) > 1 else ""
-    return sign[choice.best] + (sign[choice.tied[0]].lower() + more if choice.tied else "")
+    tied = cell.verdict.tied
+    more = "+" if len(tied) > 1 else ""
+    return sign[cell.verdict.winner] + (sign[tied[0]].lower() + more if tied else "")
 
 
 def _legend(found: Phase, sign: dict[str, str]) -> list[str]:
     shares, places = found.shares(), len(found.cells)
-    alone = {label: 0 for label in found.labels}
-    for choice in found.cells.values():
-        if choice.best is not None and not choice.tied:
-            alone[choice.best] += 1
+    verdicts = [cell.verdict for cell in found.cells.values()]
+    alone = Counter(each.winner for each in verdicts if each.runner_up and not each.tied)
     return [
         f"{letter}  {label}  (best at {shares[label]} of {places}, alone at {alone[label]})"
         for label, letter in sign.items()
@@ -203,15 +222,18 @@ def _legend(found: Phase, sign: dict[str, str]) -> list[str]:
 def phase_records(found: Phase) -> dict[str, Any]:
     """Return a map as JSON-ready values: one record a place."""
     places = []
-    for (row, column), choice in sorted(found.cells.items()):
+    for (row, column), cell in sorted(found.cells.items()):
         rivals = [
-            {"label": rival.label, "value": plain_json(rival.value), "share": rival.share,
-             "tied": rival.tied, "lead": plain_json(rival.lead.mean),
-             "lead_lo": plain_json(rival.lead.low), "lead_hi": plain_json(rival.lead.high)}
-            for rival in choice.rivals
+            {"label": each["setting"], "value": plain_json(each["mean"]),
+             "value_lo": plain_json(each["lo"]), "value_hi": plain_json(each["hi"]),
+             "share": 1 - each["filled"] / each["n"], "tied": each["tied"],
+             "lead": plain_json(each["ratio"]), "lead_lo": plain_json(each["ratio_lo"]),
+             "lead_hi": plain_json(each["ratio_hi"])}
+            for each in cell.rows.to_dict("records")
         ]  # fmt: skip
         place = {found.x: found.columns[column], found.y: found.rows[row]}
-        places.append(place | {"best": choice.best, "tied": list(choice.tied),
+        places.append(place | {"best": cell.verdict.winner, "tied": cell.verdict.tied,
+                               "sentence": cell.verdict.sentence,
                                "configurations": rivals})  # fmt: skip
     return {
         "x": found.x, "y": found.y, "metric": found.metric, "confidence": found.confidence,

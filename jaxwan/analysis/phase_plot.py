@@ -47,10 +47,7 @@ def plot_phase(
     axis = figure.subplots()
     x, y = (np.asarray(values, np.float64) for values in (found.columns, found.rows))
     across, up = _edges(x), _edges(y)
-    won = [label for label, count in found.shares().items() if count]
-    tied = {rival for choice in found.cells.values() for rival in choice.tied[:1]}
-    named = [*won, *sorted(tied - set(won))]
-    fills = {label: FILLS[place % len(FILLS)] for place, label in enumerate(named)}
+    fills = {label: FILLS[place % len(FILLS)] for place, label in enumerate(found.present())}
     for row, column in found.cells:
         corner = (across[column], up[row])
         size = (across[column + 1] - across[column], up[row + 1] - up[row])
@@ -139,10 +136,10 @@ def _legend(figure: Figure, found: Phase, fills: dict[str, str]) -> None:
         Patch(facecolor=color, edgecolor="white", label=textwrap.fill(label, 30))
         for label, color in fills.items()
     ]
-    if any(choice.tied for choice in found.cells.values()):
+    if any(cell.verdict.tied for cell in found.cells.values()):
         told = f"stripes of a tied rival:\nnot apart at {percent(found.confidence)}"
         handles.append(Patch(facecolor="white", edgecolor="#777777", hatch=_HATCH, label=told))
-    if any(choice.best is None for choice in found.cells.values()):
+    if any(cell.verdict.winner is None for cell in found.cells.values()):
         told = "nobody reaches the target" if found.metric == "time_to_target_s" else "no value"
         handles.append(Patch(facecolor=_BLANK, edgecolor="#b5b5b5", hatch="...", label=told))
     legend = figure.legend(

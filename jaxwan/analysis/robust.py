@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.humane import percent
+from jaxwan.analysis.places import Place, Question
 from jaxwan.analysis.verdict import share
 from jaxwan.stats.best import robust
 from jaxwan.stats.bootstrap import resample_weights
-
-if TYPE_CHECKING:
-    from jaxwan.analysis.best import Place, Question
 
 CRITERIA = ("mean", "worst_decile", "regret")
 DRAWS = 400

@@ -13,19 +13,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jaxwan.analysis.choose import values_of
 from jaxwan.analysis.humane import number, percent
+from jaxwan.analysis.outcomes import prefers_larger, values_of
 from jaxwan.analysis.wording import (
     check_metric,
     config_labels,
-    is_better_high,
     metric_text,
     metric_title,
     setting_text,
     setting_title,
     usual_metric,
 )
-from jaxwan.columns import identity_columns, varying
+from jaxwan.columns import identity_columns, keyed, varying
 from jaxwan.stats.intervals import Interval, mean_interval
 
 COLUMNS = (
@@ -99,10 +98,10 @@ def _factors(frame: pd.DataFrame, names: list[str]) -> Iterator[Factor]:
                 yield Factor(name, [name], {str(v): setting_text(name, v) for v in values})
             continue
         own = [name, *(other for other in names if other.startswith(f"{name}."))]
-        keys = frame[own].map(str).agg("\x1f".join, axis=1)
+        keys = keyed(frame, own)
         words = frame[name] if len(own) == 1 else config_labels(frame, own)
-        table = dict(zip(keys, words, strict=True))
-        yield Factor(name, own, {key: setting_text(name, word) for key, word in table.items()})
+        table = pd.Series(words.to_numpy(), index=keys).groupby(level=0, sort=False).first()
+        yield Factor(name, own, {str(key): setting_text(name, word) for key, word in table.items()})
 
 
 class _Cells(NamedTuple):
@@ -113,9 +112,9 @@ class _Cells(NamedTuple):
 
 
 def _cells(runs: pd.DataFrame, names: list[str], factor: Factor) -> _Cells:
-    keys = runs[factor.own].map(str).agg("\x1f".join, axis=1)
+    keys = keyed(runs, factor.own)
     others = [name for name in names if name not in factor.own]
-    place = runs[others].map(str).agg("\x1f".join, axis=1) if others else ""
+    place = keyed(runs, others)
     table = pd.DataFrame(
         {"seed": runs["seed"], "place": place, "level": keys, "value": runs["_value"]}
     )
@@ -167,7 +166,7 @@ def _effect(
     }  # fmt: skip
     for name, gap in gaps.items():
         found |= _bounded(name, _over_seeds(gap, confidence), ratio)
-    upward = found["effect"] if is_better_high(metric) else 1 / found["effect"] if ratio else 0.0
+    upward = found["effect"] if prefers_larger(metric) else 1 / found["effect"] if ratio else 0.0
     found["gain"] = max(upward, 1 / upward) if ratio and upward > 0 else math.nan
     return found
 
@@ -217,7 +216,7 @@ def render_sensitivity(table: pd.DataFrame, title: str | None = None) -> Group:
         sheet.add_row(
             setting_title(str(row["setting"])), f"{row['low']} → {row['high']}", *cells, pairs
         )
-    way = "more" if is_better_high(metric) else "less"
+    way = "more" if prefers_larger(metric) else "less"
     notes = (
         f"effect on {metric_title(metric)} ({way} is better), paired by seed and averaged over "
         f"the other settings; {percent(table['confidence'].iloc[0])} intervals over seeds; "

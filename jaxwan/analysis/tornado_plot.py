@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from jaxwan.analysis.humane import percent
+from jaxwan.analysis.outcomes import prefers_larger
 from jaxwan.analysis.plots import save
-from jaxwan.analysis.wording import is_better_high, metric_text, metric_title, setting_title
+from jaxwan.analysis.wording import metric_text, metric_title, setting_title
 
 LOW, HIGH = "#7fb2d6", "#1f5f8b"  # one hue, so that they differ in lightness in print too
 _MOST = 16
@@ -61,7 +62,7 @@ def draw_tornado(axis: Axes, shown: pd.DataFrame) -> None:
         axis.set_xscale("log")
     _scale(axis, shown, metric, ratio)
     base = "the base" if (shown["base"] != "").any() else "the mean of its levels"
-    way = "more" if is_better_high(metric) else "less"
+    way = "more" if prefers_larger(metric) else "less"
     axis.set_xlabel(
         f"{metric_title(metric)} against {base}; {way} is better\n"
         f"paired by seed, {percent(shown['confidence'].iloc[0])} intervals", fontsize=9,

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from jaxwan.analysis.humane import number, percent
+from jaxwan.analysis.outcomes import TO_TARGET, WORKED
+from jaxwan.analysis.wording import metric_title
 from jaxwan.stats.intervals import Interval
 
 _GAINS = {  # metric -> what a winner does, and the comparative it does it by
@@ -49,15 +51,36 @@ def factor(ratio: Interval, confidence: float) -> tuple[str, str]:
     """Write a ratio, as a factor or as the percent above 1, and its interval."""
     sides = [float(ratio.mean), float(ratio.low), float(ratio.high)]
     if sides[0] >= _TIMES_FROM:
-        digits = 2 if sides[2] - sides[1] > 0.05 * sides[0] and sides[0] < 10 else 3
-        center, low, high = (number(side, digits) for side in sides)
+        wide = sides[2] - sides[1] > 0.05 * sides[0] and sides[0] < 10
+        center, low, high = _apart(sides, 2 if wide else 3)
         return f"{center}×", f"{percent(confidence)} interval {low}–{high}"
-    center, low, high = (number(100 * (side - 1), 2) for side in sides)
+    center, low, high = _apart([100 * (side - 1) for side in sides], 2)
     return f"{center} %", f"{percent(confidence)} interval {low} to {high} %"
 
 
+def times(lead: Interval) -> tuple[str, str, str]:
+    """Write a ratio and its bounds, with as many digits as it takes to tell them apart."""
+    return _apart([float(side) for side in (lead.mean, lead.low, lead.high)], 3)
+
+
+def _apart(sides: Sequence[float], least: int) -> tuple[str, str, str]:
+    mean, low, high = sides
+    digits = next((n for n in range(least, 5) if number(low, n) != number(high, n)), 5)
+    digits = least if low == high else digits
+    return number(mean, digits), number(low, digits), number(high, digits)
+
+
+def missing(metric: str) -> str:
+    """Say that no run has a number."""
+    if metric == TO_TARGET:
+        return "no configuration reaches the target"
+    if metric in WORKED:
+        return "no configuration gets anything accepted"
+    return f"no configuration has a {metric_title(metric)}"
+
+
 def verdict(
-    winner: str,
+    winner: str | None,
     metric: str,
     *,
     larger: bool = False,
@@ -73,10 +96,13 @@ def verdict(
 
     `ratio` says how many times better the winner is than the runner-up; `sure` is the confidence
     that nothing else is better by more than `margin`; `tied` are the others that the seeds cannot
-    tell from the winner.
+    tell from the winner. Without a winner no run has a number; without a runner-up there was
+    nothing to choose.
     """
+    if winner is None:
+        return f"{missing(metric).capitalize()} {among}."
     if runner_up is None:
-        return f"Use {winner}: there is nothing else {among}."
+        return f"There is nothing to choose {among}: {winner} is the only configuration."
     verb, more = gain(metric, larger)
     parts = []
     if ratio is not None and math.isfinite(float(ratio.mean)):

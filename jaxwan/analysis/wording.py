@@ -1,22 +1,19 @@
-"""Words for metrics and settings: which way is better, what they are called, how values read."""
+"""Words for metrics and settings: what they are called, how their values read."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from jaxwan.analysis.compare import TO_TARGET, is_duration
+from jaxwan.analysis.compare import is_duration
 from jaxwan.analysis.humane import duration, number, percent, rate
+from jaxwan.analysis.outcomes import TO_TARGET
 from jaxwan.analysis.tables import setting_names
-from jaxwan.columns import IDENTITY, varying
+from jaxwan.columns import IDENTITY, keyed, varying
 
-HIGHER = frozenset({
-    "steps_per_s", "samples_per_s", "throughput_ratio", "compute_utilization", "goodput_bps",
-    "link_utilization", "compression_ratio", "bytes_saved_ratio", "accepted", "availability",
-    "active_workers_mean", "accuracy_final", "accuracy_best", "reached", "memory_fits", "success",
-})  # fmt: skip
 _TITLES = {
     TO_TARGET: "time to the target loss",
     "time_s": "simulated time",
@@ -31,11 +28,6 @@ _TITLES = {
 }
 _SHORT = {"local_steps": "local steps (H)", "mtbf_s": "mean time between failures"}
 _PERCENTAGES = ("_rate", "_utilization", "availability")
-
-
-def is_better_high(metric: str) -> bool:
-    """Tell whether more of a metric is better."""
-    return metric in HIGHER
 
 
 def usual_metric(frame: pd.DataFrame) -> str:
@@ -112,15 +104,14 @@ def config_labels(frame: pd.DataFrame, names: list[str]) -> pd.Series:
     said = varying(frame, names)
     if not said:
         return pd.Series("", index=frame.index)
-    distinct = frame[said].drop_duplicates()
-    keys = distinct.map(str).apply(tuple, axis=1)
-    rows = distinct.to_dict("records")
-    table = dict(zip(keys, (_label(row, said) for row in rows), strict=True))
-    return frame[said].map(str).apply(tuple, axis=1).map(table)
+    keys = keyed(frame, said)
+    first = ~keys.duplicated().to_numpy()
+    labels = [config_label(row, said) for row in frame.loc[first, said].to_dict("records")]
+    return keys.map(dict(zip(keys[first], labels, strict=True)))
 
 
-def _label(row: dict[Any, Any], said: list[str]) -> str:
-    """Join settings; those of a family member stand in brackets behind it."""
+def config_label(row: Mapping[Any, Any], said: list[str]) -> str:
+    """Name a row by some of its settings; those of a family member stand in brackets behind it."""
     pieces = []
     for name in said:
         owner = name.partition(".")[0]

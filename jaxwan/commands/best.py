@@ -68,7 +68,7 @@ def best_command(
     from jaxwan.results import Results
 
     try:
-        frame = Results.load(source).frame
+        frame = Results.load_for(source, metric).frame
         found = best(frame, metric, delta=0.05 if margin is None else margin, over=over, **facts)
     except ValueError as error:
         raise InputError(str(error)) from None

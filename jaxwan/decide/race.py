@@ -8,25 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.best import (
-    Best,
-    Place,
-    Question,
-    by_place,
-    judge,
-    notes_of,
-    place_of,
-    roles,
-    sentence_of,
-    together,
-)
+from jaxwan.analysis.best import Best, Judged, answer, judge, sentence_of
 from jaxwan.analysis.outcomes import check_metric, outcomes, prefers_larger, worst_value
+from jaxwan.analysis.places import Place, Question, by_place, place_of, roles
 from jaxwan.columns import COLUMNS, identity_columns
 from jaxwan.decide.select import Look, Selection, equal_allocation, look_sizes, select
 from jaxwan.experiment.errors import InputError, unknown_name
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
-from jaxwan.stats.paired import holm
 from jaxwan.sweep import distinct, plan_job, run_in_memory
 
 FIRST, MOST = 64, 1024
@@ -103,7 +92,7 @@ def race(
         _one(_Course(own, runs, names, chosen, question, runner), sizes, tell)
         for names, runs in by_place(begun, given)
     ]
-    return _joined(found, question, delta)
+    return _joined(found, question)
 
 
 class _Course:
@@ -147,10 +136,15 @@ class _Course:
         return place_of(runs, self.names, self.chosen, self.question, self.bound)
 
 
-def _one(course: _Course, sizes: list[int], tell: Tell | None) -> tuple[_Course, Place, Selection]:
+_Raced = tuple[_Course, Place, Selection | None]  # None where a single setting stands
+
+
+def _one(course: _Course, sizes: list[int], tell: Tell | None) -> _Raced:
     question, labels = course.question, course.place().settings
     if not np.isfinite(course.bound):
         raise InputError(f"no run has a value of {question.metric!r}")
+    if len(labels) == 1:
+        return course, course.place(), None
 
     def report(look: Look) -> None:
         if tell:
@@ -163,32 +157,40 @@ def _one(course: _Course, sizes: list[int], tell: Tell | None) -> tuple[_Course,
     return course, course.place(), found
 
 
-def _joined(
-    found: list[tuple[_Course, Place, Selection]], question: Question, delta: float
-) -> Race:
+def _joined(found: list[_Raced], question: Question) -> Race:
     """Judge every place with the bounds that hold under repeated looks."""
-    tables, verdicts, equal = [], [], 0
+    judged, equal, certified = [], 0, True
     for _, place, selection in found:
-        table, judged = judge(place, question)
-        scale = abs(float(selection.mean[selection.winner])) or 1.0
-        more = pd.Series(
-            np.maximum(selection.better, 0.0) / scale, index=range(len(place.settings))
-        )
-        tied = pd.Series(range(len(place.settings))).isin(selection.tied)
-        table = table.assign(better_at_most=more, tied=tied)
-        named = [place.settings[j] for j in selection.tied if j != selection.winner]
-        sure = question.confidence if selection.certified else np.nan
-        judged = judged._replace(tied=named, regret=selection.regret / scale, sure=sure)
-        verdicts.append(judged._replace(sentence=sentence_of(judged, question)))
-        tables.append(table)
+        own = judge(place, question)
+        if selection is None:
+            judged.append(own)
+            equal += place.values.size
+            continue
+        judged.append(_under_looks(own, selection, place, question))
         equal += _equal(selection, question.confidence)
-    rows = pd.concat(tables, ignore_index=True)
-    rows["p_holm"] = holm(rows["p_holm"])
-    best = Best(question.metric, question.larger, question.confidence, delta, rows, verdicts, None,
-                notes_of(rows, question), together(verdicts, question))  # fmt: skip
+        certified = certified and selection.certified
+    best = answer(judged, question)
     runs = pd.concat([part for course, _, _ in found for part in course.parts], ignore_index=True)
-    certified = all(selection.certified for _, _, selection in found)
     return Race(best, certified, len(runs), equal, runs)
+
+
+def _under_looks(found: Judged, selection: Selection, place: Place, question: Question) -> Judged:
+    """Put the bounds of a race in the place of those that hold for a single look."""
+    if found.verdict.winner is None:
+        return found
+    scale = abs(float(selection.mean[selection.winner])) or 1.0
+    settings = range(len(place.settings))
+    rows = found.rows.assign(
+        better_at_most=pd.Series(np.maximum(selection.better, 0.0) / scale, index=settings),
+        tied=pd.Series(settings).isin(selection.tied),
+    )
+    tied = [place.settings[j] for j in selection.tied]
+    verdict = found.verdict._replace(
+        tied=[name for name in tied if name != found.verdict.winner],
+        regret=selection.regret / scale,
+        sure=question.confidence if selection.certified else np.nan,
+    )
+    return Judged(rows, verdict._replace(sentence=sentence_of(verdict, question)))
 
 
 def _equal(selection: Selection, confidence: float) -> int:

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.axis import Axis
-from jaxwan.analysis.choose import values_of
-from jaxwan.analysis.compare import TO_TARGET
 from jaxwan.analysis.humane import duration_unit
+from jaxwan.analysis.outcomes import TO_TARGET, values_of
 from jaxwan.analysis.report.figures import (
     COLORS,
     ROWS,

@@ -9,16 +9,14 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.axis import Axis, long_axis
-from jaxwan.analysis.best import is_given
-from jaxwan.analysis.choose import Choice, choose
-from jaxwan.analysis.humane import percent
+from jaxwan.analysis.best import DELTA, Judged, answer, judge
+from jaxwan.analysis.best_table import measured
+from jaxwan.analysis.outcomes import prefers_larger
+from jaxwan.analysis.places import Question, by_place, place_label, place_of, told_apart
 from jaxwan.analysis.sensitivity import sensitivity
-from jaxwan.analysis.tables import setting_names
-from jaxwan.analysis.wording import check_metric, config_labels, metric_title, usual_metric
-from jaxwan.columns import identity_columns, varying
+from jaxwan.analysis.wording import check_metric, metric_title, usual_metric
 
 OWN = ("_place", "_label")  # columns the report adds
-PLACES = ("scenario", "challenge", "network")
 _SAID = 3  # places whose verdicts are all said where no configuration suits them all
 TOP = 8  # configurations that get a colour
 
@@ -35,7 +33,9 @@ class Matter(NamedTuple):
     source: str  # the results folder
     metric: str
     confidence: float
-    choices: dict[str, Choice]  # by place
+    choices: dict[str, Judged]  # by place
+    sentence: str  # what `jaxwan best` says of them all
+    notes: list[str]  # what that rests on
     ranking: list[str]  # labels, the best first over all places
     effects: pd.DataFrame  # of `sensitivity`
     axis: Axis | None  # a number swept over many values
@@ -46,6 +46,11 @@ class Matter(NamedTuple):
         return list(self.choices)
 
     @property
+    def decides(self) -> bool:
+        """Tell whether there is anything to choose at any place."""
+        return any(len(choice.rows) > 1 for choice in self.choices.values())
+
+    @property
     def top(self) -> list[str]:
         """Name the configurations that figures show, the best first."""
         return self.ranking[:TOP]
@@ -54,9 +59,9 @@ class Matter(NamedTuple):
         """Return the summary's rows a figure has room for: the best of every place."""
         each = max(most // max(len(self.choices), 1), 1)
         order = {
-            (place, rival.label): rank
+            (place, label): rank
             for place, choice in self.choices.items()
-            for rank, rival in enumerate(choice.rivals)
+            for rank, label in enumerate(choice.rows["setting"])
         }
         rows = self.summary
         ranks = [order[key] for key in zip(rows["_place"], rows["_label"], strict=True)]
@@ -85,44 +90,44 @@ def gather(
         raise ValueError("there are no runs to report")
     metric = usual_metric(frame) if metric is None else metric
     check_metric(frame, metric)
-    named = _named(frame)
-    known = named.drop_duplicates("config_id").set_index("config_id")[["_place", "_label"]]
-    choices = {
-        str(place): choose(here, here["_label"], metric, confidence)
-        for place, here in named.groupby("_place", sort=False)
-    }
+    asked = Question(metric, prefers_larger(metric), confidence, DELTA)
+    choices = _choices(frame, asked)
+    named = _named(frame, choices)
+    known = named.drop_duplicates("config_id").set_index("config_id")[list(OWN)]
+    found = answer(list(choices.values()), asked)
     return Matter(
         named, curves, summary.join(known, on="config_id"), question, tuple(warnings),
-        manifest or {}, source, metric, confidence, choices, _ranking(named, choices),
-        _effects(frame, metric, confidence), long_axis(frame),
+        manifest or {}, source, metric, confidence, choices, found.sentence, found.notes,
+        _ranking(choices), _effects(frame, metric, confidence), long_axis(frame),
     )  # fmt: skip
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    names = identity_columns(frame)
-    told = varying(frame, names)
-    where = [name for name in told if name in PLACES or is_given(name)]
-    if set(where) == set(told):  # nothing else is to be chosen
-        where = [name for name in told if name in PLACES]
-    rest = [name for name in names if name not in (*PLACES, *where)]
-    place, label = config_labels(frame, where), config_labels(frame, rest)
-    if not varying(frame, rest):
-        given = [name for name in ("strategy", "compressor") if name in frame]
-        label = pd.Series(setting_names(frame.iloc[0].to_dict(), given), index=frame.index)
-    double = frame.assign(_place=place, _label=label).drop_duplicates("config_id")
-    if double.duplicated(["_place", "_label"]).any():
-        twice = double.duplicated(["_place", "_label"], keep=False)
-        odd = frame["config_id"].isin(double.loc[twice, "config_id"])
-        label = label.where(~odd, label + " · " + frame["config_id"].astype(str).str[:8])
-    return frame.assign(_place=place, _label=label)
+def _choices(frame: pd.DataFrame, question: Question) -> dict[str, Judged]:
+    """Judge every place as `jaxwan best` does."""
+    chosen, given = told_apart(frame)
+    found: dict[str, Judged] = {}
+    for names, runs in by_place(frame, given):
+        label = place_label(names)
+        label = f"{label} ({len(found) + 1})" if label in found else label
+        found[label] = judge(place_of(runs, names, chosen, question), question)
+    return found
 
 
-def _ranking(named: pd.DataFrame, choices: Mapping[str, Choice]) -> list[str]:
+def _named(frame: pd.DataFrame, choices: Mapping[str, Judged]) -> pd.DataFrame:
+    places, labels = {}, {}
+    for place, choice in choices.items():
+        for config, label in zip(choice.rows["config_id"], choice.rows["setting"], strict=True):
+            places[config], labels[config] = place, label
+    ids = frame["config_id"]
+    return frame.assign(_place=ids.map(places), _label=ids.map(labels))
+
+
+def _ranking(choices: Mapping[str, Judged]) -> list[str]:
     """Order labels by their mean rank over the places they ran in."""
-    ranks: dict[str, list[float]] = {label: [] for label in dict.fromkeys(named["_label"])}
+    ranks: dict[str, list[float]] = {}
     for choice in choices.values():
-        for rank, rival in enumerate(choice.rivals):
-            ranks[rival.label].append(rank / len(choice.rivals))
+        for rank, label in enumerate(choice.rows["setting"]):
+            ranks.setdefault(label, []).append(rank / len(choice.rows))
     return sorted(ranks, key=lambda label: float(np.mean(ranks[label])))
 
 
@@ -134,41 +139,39 @@ def _effects(frame: pd.DataFrame, metric: str, confidence: float) -> pd.DataFram
 
 
 def verdict(matter: Matter) -> str:
-    """Say in one sentence what the sweep decides."""
-    choices = matter.choices
-    if len(choices) == 1:
-        only = next(iter(choices.values()))
-        return only.sentence[0].upper() + only.sentence[1:]
-    good: dict[str, int] = {}
-    for choice in choices.values():
-        if choice.best is not None:
-            for label in (choice.best, *choice.tied):
-                good[label] = good.get(label, 0) + 1
-    title = metric_title(matter.metric)
-    if not good:
-        return f"No configuration has a {title} in any of {len(choices)} places."
-    if len(matter.ranking) == 1:
-        reached = sum(choice.best is not None for choice in choices.values())
-        return f"One configuration, {len(choices)} places; it has a {title} in {reached} of them."
-    most = max(good.values())
-    if most < len(choices) <= _SAID:
-        return "\n".join(f"{place}: {choice.sentence}" for place, choice in choices.items())
-    best = next(label for label in matter.ranking if good.get(label) == most)
-    also = sum(count == most for count in good.values()) - 1
-    others = f" (as {also} other{'s are' if also > 1 else ' is'})" if also else ""
-    return f"{best} is best or statistically tied in {most} of {len(choices)} places{others}, " + (
-        f"by {title} at {percent(matter.confidence)} confidence."
+    """Say what the sweep decides, in the words of `jaxwan best`; of few places, each."""
+    found = [choice.verdict for choice in matter.choices.values()]
+    if not matter.decides:
+        return _of_one(matter)
+    if len(found) > _SAID or len({each.winner for each in found}) == 1:
+        return matter.sentence
+    return "\n".join(
+        f"{place}: {choice.verdict.sentence}" for place, choice in matter.choices.items()
     )
 
 
 def decision(matter: Matter) -> dict[str, Any]:
     """Return what the sweep decides as JSON-ready data, place by place."""
     places = [
-        {"place": place, "best": choice.best, "tied": choice.tied}
-        for place, choice in matter.choices.items()
+        {"place": place, "best": judged.verdict.winner, "tied": judged.verdict.tied}
+        for place, judged in matter.choices.items()
     ]
     facts = {"metric": matter.metric, "confidence": matter.confidence}
     return facts | {"sentence": verdict(matter), "places": places}
+
+
+def _of_one(matter: Matter) -> str:
+    """Say what the only configuration of every place attains."""
+    title, places = metric_title(matter.metric), len(matter.choices)
+    attained = [each for each in matter.choices.values() if each.verdict.winner is not None]
+    if places > 1:
+        several = f"One configuration at each of {places} places"
+        head = f"One configuration, {places} places" if len(matter.ranking) == 1 else several
+        return f"{head}; it has a {title} in {len(attained)} of them."
+    if not attained:
+        return matter.sentence
+    value, _ = measured(attained[0].rows.iloc[0].to_dict(), matter.metric)
+    return f"One configuration: mean {title} {value}."
 
 
 def censored(matter: Matter) -> list[dict[str, Any]]:

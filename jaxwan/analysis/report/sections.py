@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxwan.analysis.choose import Choice, times
+from jaxwan.analysis.best import Judged
+from jaxwan.analysis.best_table import measured
 from jaxwan.analysis.humane import duration, number, percent
+from jaxwan.analysis.outcomes import prefers_larger
 from jaxwan.analysis.report import breakdown, figures, provenance
 from jaxwan.analysis.report.figures import Figure
 from jaxwan.analysis.report.matter import Matter, censored, learned, targets_matter
 from jaxwan.analysis.sensitivity import effect_words
 from jaxwan.analysis.tables import Cell, shown_cells
-from jaxwan.analysis.wording import is_better_high, metric_text, metric_title, setting_title
+from jaxwan.analysis.verdict import times
+from jaxwan.analysis.wording import metric_title, setting_title
 from jaxwan.columns import COLUMNS
 
 SHORT = 16  # configurations up to which the table stands whole
@@ -45,36 +48,40 @@ def sections(matter: Matter) -> list[Section]:
 
 def _verdicts(matter: Matter) -> Section:
     rows = [
-        [escape(place), *_choice_cells(choice)] for place, choice in matter.choices.items()
-    ]  # fmt: skip
-    heads = ["where", "best", metric_title(matter.metric), "the next is worse by", "tied with it"]
+        [escape(place), *_choice_cells(choice, matter.metric)]
+        for place, choice in matter.choices.items()
+    ]
+    title = metric_title(matter.metric)
+    heads = ["where", "best", f"mean {title}", "the next is worse by", "tied with it"]
     if len(matter.choices) == 1:
         heads, rows = heads[1:], [row[1:] for row in rows]
-    way = "more" if is_better_high(matter.metric) else "less"
+    way = "more" if prefers_larger(matter.metric) else "less"
     told = (
-        f"<p class=note>Decided by {escape(metric_title(matter.metric))} ({way} is better), paired "
-        f"by seed; {percent(matter.confidence)} intervals, corrected for the number of rivals. "
-        "A configuration is tied where the seeds cannot tell it from the best.</p>"
+        f"<p class=note>Decided by the mean {escape(title)} ({way} is better) as "
+        "<code>jaxwan best</code> does. A configuration is tied where the seeds do not show the "
+        f"best ahead, at {percent(matter.confidence)} confidence for all of them at once. "
+        f"{escape('; '.join(matter.notes))}.</p>"
     )
-    body = "" if len(matter.ranking) < 2 else html_table(heads, rows) + told
+    body = html_table(heads, rows) + told if matter.decides else ""
     return Section("decision", "Decision", body, [])
 
 
-def _choice_cells(choice: Choice) -> list[str]:
-    if choice.best is None:
+def _choice_cells(choice: Judged, metric: str) -> list[str]:
+    found = choice.verdict
+    if found.winner is None:
         return ["–", "–", "–", ""]
-    best, others = choice.rivals[0], choice.rivals[1:]
-    value = escape(metric_text(choice.metric, best.value))
-    if best.share < 1:
-        value += f"<small>{percent(best.share)} of runs</small>"
-    lead = others[0].lead if others else None
+    value, around = measured(choice.rows.iloc[0].to_dict(), metric)
+    value = escape(value) + "".join(f"<small>{escape(line)}</small>" for line in around.split("\n"))
+    if found.runner_up is None:
+        return [f"{escape(found.winner)}<small>nothing else ran</small>", value, "–", ""]
     ahead = "–"
-    if lead is not None and math.isfinite(lead.mean):
-        mean, low, high = times(lead)
-        ahead = f"×{mean}" + (f"<small>{low} to {high}</small>" if math.isfinite(lead.low) else "")
-    tied = "".join(f"<li>{escape(label)}" for label in choice.tied[:6])
-    more = f"<li>and {len(choice.tied) - 6} more" if len(choice.tied) > 6 else ""
-    return [f"<b>{escape(best.label)}</b>", value, ahead, f"<ul>{tied}{more}</ul>" if tied else ""]
+    if math.isfinite(found.ratio.mean):
+        mean, low, high = times(found.ratio)
+        ahead = f"×{mean}<small>{low} to {high}</small>"
+    tied = "".join(f"<li>{escape(label)}" for label in found.tied[:6])
+    more = f"<li>and {len(found.tied) - 6} more" if len(found.tied) > 6 else ""
+    ties = f"<ul>{tied}{more}</ul>" if tied else ""
+    return [f"<b>{escape(found.winner)}</b>", value, ahead, ties]
 
 
 def _table(matter: Matter) -> Section:
@@ -260,8 +267,9 @@ def _censored(matter: Matter) -> Section:
     early = sum(sum(entry["ended"].values()) for entry in found)
     note = (
         f"<p>{never:,} of {len(frame):,} runs never reach the target, {early:,} end early.</p>"
-        "<p class=note>A run that never reaches the target counts as infinite in medians and is "
-        "left out of ratios; one that diverges has no loss.</p>"
+        "<p class=note>A run that never reaches the target counts as infinite in medians, and as "
+        "the longest watch of its place in the decision; one that diverges has no loss, and counts "
+        "as the worst there.</p>"
     )
     return Section("censored", "What is missing", note + body, [])
 

@@ -34,8 +34,8 @@ def _parts(matter: Matter) -> list[Any]:
     parts: list[Any] = [Text(matter.question or f"Results of {matter.source}"),
                         Text(verdict(matter))]  # fmt: skip
     parts += [Text(f"warning: {warning}") for warning in matter.warnings]
-    if len(matter.choices) > 1 and len(matter.ranking) > 1:
-        lines = [f"{place}: {choice.sentence}" for place, choice in matter.choices.items()]
+    if len(matter.choices) > 1 and matter.decides:
+        lines = [f"{place}: {choice.verdict.sentence}" for place, choice in matter.choices.items()]
         parts.append(_titled("Decision", lines))
     parts.append(Group(Text("Results"), render_summary(plain)))
     trades = [
