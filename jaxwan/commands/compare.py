@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jaxwan.commands.shell import AsJson, Folder, out, print_json, share_of
 from jaxwan.experiment.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +32,11 @@ def compare_command(
     """Say what one setting changes, run by run on the same seeds."""
     from jaxwan.analysis.compare import compare, render_comparison
     from jaxwan.columns import records
+    from jaxwan.results import Results
 
     share = share_of(confidence, "--confidence")
     try:
-        table = compare(compared(folder, by, metric), by, metric, share, baseline)
+        table = compare(Results.load_for(folder, metric).frame, by, metric, share, baseline)
     except ValueError as error:
         raise InputError(str(error)) from None
     picture = None
@@ -53,31 +51,3 @@ def compare_command(
     out.print(render_comparison(table))
     if picture:
         out.print(f"\npicture  {picture}", soft_wrap=True, highlight=False)
-
-
-def compared(folder: Path, by: str, metric: str) -> pd.DataFrame:
-    """Read the runs of a folder, only the columns that comparing a metric takes.
-
-    Where there is no such setting or metric, the first part will do to say so.
-
-    Raises:
-        ValueError: where there is no store, or a damaged part.
-    """
-    from jaxwan.columns import IDENTITY, swept_columns
-    from jaxwan.results import Results
-    from jaxwan.rounds import round_folders
-    from jaxwan.store import Store
-
-    if round_folders(folder):
-        return Results.load(folder).frame
-    store = Store(folder)
-    first = next((store.rows(name) for name in store.stored()[:1]), None)
-    if first is None:
-        return store.load()[0]
-    swept = swept_columns(first.head(0).reindex(columns=store.columns()))
-    if metric not in first.select_dtypes(["number", "bool", "boolean"]) and metric not in swept:
-        return first
-    if by not in (*IDENTITY, *swept):
-        return first
-    wanted = ["config_id", "seed", *IDENTITY, *swept, "status", "reached", "time_s", metric]
-    return store.load(wanted, curves=False)[0]
