@@ -2,14 +2,18 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from jaxwan import commands
-from jaxwan.decide import passing as module
-from jaxwan.decide.passing import long_enough, passing
+from jaxwan.decide import passing_runs
+from jaxwan.decide.passing import TRIES, chosen, hopeful, least_share, passing
+from jaxwan.decide.passing_guess import guess
+from jaxwan.decide.passing_runs import Seen, long_enough, look
+from jaxwan.decide.passing_table import page_rows
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.lower import budget, config_id
 from jaxwan.experiment.resolve import resolve
@@ -20,31 +24,39 @@ seeds = 4
 [grid]
 scenario = "simple"
 challenge = ["unreliable", "churn"]
-strategy = ["sync", { kind = "diloco", local_steps = [4, 16] }]
+strategy = ["sync", { kind = "diloco", local_steps = [4, 16, 64, 256] }]
 compressor = "none"
 [overrides]
 timing_only = true
 """
 
 
-class Pretend:
-    """Runs whose cost is their steps; at some settings a few fresh seeds fail."""
+def local_steps(resolved):
+    return resolved.strategy.static.get("local_steps", 1)
 
-    def __init__(self, failing):
-        self.failing, self.seeds = failing, []
+
+class Pretend:
+    """Runs whose cost is their local steps; at some settings a few fresh seeds fail, or diverge."""
+
+    def __init__(self, failing, slow=(), wild=()):
+        self.failing, self.slow, self.wild, self.jobs = failing, slow, wild, []
+
+    def row(self, resolved, seed):
+        place = (resolved.challenge, local_steps(resolved))
+        diverged = not resolved.timing_only and place in self.wild
+        success = seed < 4 or seed - 4 >= self.failing.get(place, 0)
+        return {
+            "config_id": config_id(resolved), "success": success, "cost_usd": place[1],
+            "throughput_ratio": 0.1 + 0.001 * place[1] if place in self.slow else 0.5,
+            "rejection_rate": 0.0, "steps": resolved.criteria.min_steps,
+            "failed_criteria": "" if success else "min_throughput_ratio,status",
+            "status": "diverged" if diverged else "ok", "loss_final": 0.25, "loss_initial": 2.0,
+        }  # fmt: skip
 
     def __call__(self, job):
-        rows = []
-        for resolved in job.experiments:
-            steps = resolved.strategy.static.get("local_steps", 1)
-            bad = self.failing.get((resolved.challenge, steps), 0)
-            for seed in self.given:
-                success = seed < 4 or seed - 4 >= bad
-                rows.append({
-                    "config_id": config_id(resolved), "success": success, "cost_usd": steps,
-                    "throughput_ratio": 0.5, "rejection_rate": 0.0,
-                    "failed_criteria": "" if success else "min_throughput_ratio,status",
-                })  # fmt: skip
+        experiments, seeds = job
+        self.jobs.append((experiments, seeds))
+        rows = [self.row(resolved, seed) for resolved in experiments for seed in seeds]
         return pd.DataFrame(rows), pd.DataFrame()
 
 
@@ -53,16 +65,10 @@ def search(monkeypatch, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(SWEEP)
 
-    def run(failing, **facts):
-        runner = Pretend(failing)
-
-        def plan(experiments, seeds):
-            runner.given = seeds
-            runner.seeds.append((seeds[0], seeds[-1]))
-            return type("Job", (), {"experiments": experiments})
-
-        monkeypatch.setattr(module, "plan_job", plan)
-        monkeypatch.setattr(module, "run_in_memory", runner)
+    def run(failing, slow=(), wild=(), **facts):
+        runner = Pretend(failing, slow, wild)
+        monkeypatch.setattr(passing_runs, "plan_job", lambda own, seeds: (own, seeds))
+        monkeypatch.setattr(passing_runs, "run_in_memory", runner)
         found = passing(file, **facts)
         return found.table.set_index("challenge"), runner, found
 
@@ -71,13 +77,13 @@ def search(monkeypatch, tmp_path):
 
 def test_the_cheapest_that_passes_on_fresh_seeds_is_named(search):
     table, runner, found = search({("unreliable", 1): 2, ("churn", 1): 1, ("churn", 4): 1})
-    assert runner.seeds == [(0, 3), (4, 67)]
+    assert [(seeds[0], seeds[-1]) for _, seeds in runner.jobs[:2]] == [(0, 3), (4, 67)]
     assert table.loc["unreliable", "setting"] == "diloco H=4, none"  # sync: 62 of 64
     assert table.loc["churn", "setting"] == "sync, none"  # 63 of 64 are enough
     assert table["passes"].all()
     assert table.loc["churn", "success"] == 63 / 64
-    assert found.settings == 3
-    assert table.loc["churn", "recommended"] == "async staleness 10, topk 0.01"
+    assert found.settings == 5
+    assert table.loc["churn", "recommended_setting"] == "async staleness 10, topk 0.01"
 
 
 def test_where_nothing_passes_the_nearest_is_named_with_what_it_misses(search):
@@ -85,17 +91,95 @@ def test_where_nothing_passes_the_nearest_is_named_with_what_it_misses(search):
     table, _, found = search(bad)
     assert not table.loc["churn", "passes"]
     assert table.loc["churn", "setting"] == "diloco H=4, none"
-    row = next(line for line in module.page_rows(found) if "churn" in line)
-    assert "none; nearest misses min_throughput_ratio: diloco H=4" in row
+    row = next(line for line in page_rows(found.records()) if "churn" in line)
+    assert "none; nearest (throughput 0.500 of 0.350): diloco H=4" in row
     assert search(bad, share=0.8)[0].loc["churn", "passes"]
 
 
+def test_only_what_a_guess_puts_near_or_fast_is_run():
+    facts = {"scenario": "simple", "challenge": "wan_bandwidth", "compressor": "none"}
+    steps = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    own = [long_enough(resolve(Experiment(strategy={"kind": "diloco", "local_steps": h}, **facts)))
+           for h in steps]  # fmt: skip
+    ratios = np.array([guess(one).ratio for one in own])
+    costs = [guess(one).cost for one in own]
+    assert (np.diff(ratios) > 0).all()
+    assert (np.diff(costs) > 0).all()
+    near = next(h for h, ratio in zip(steps, ratios, strict=True) if ratio >= 0.9 * 0.7)
+    assert 1 < near < 64
+    cheapest, fastest = {near, 2 * near, 4 * near, 8 * near}, {64, 128, 256, 512}
+    assert {local_steps(one) for one in hopeful(own)} == cheapest | fastest
+
+
+def test_the_guess_is_near_what_runs_show():
+    facts = {"scenario": "moderate", "strategy": {"kind": "async_local_sgd", "local_steps": 4}}
+    own = [long_enough(resolve(Experiment(challenge=challenge, timing_only=True, **facts)))
+           for challenge in ("wan_latency", "heterogeneous")]  # fmt: skip
+    for one, run in zip(own, look(own, [0, 1]), strict=True):
+        assert guess(one).ratio == pytest.approx(run.ratio, rel=0.1)
+        assert guess(one).cost == pytest.approx(run.cost, rel=0.1)
+        assert run.updates >= one.criteria.min_steps
+
+
+def test_a_setting_whose_training_diverges_does_not_pass(search):
+    table, runner, found = search({}, wild=[("unreliable", 1), ("churn", 1)])
+    assert list(table["setting"]) == ["diloco H=4, none"] * 2
+    assert list(table["loss_final"]) == [0.25] * 2
+    trained = [sorted({one.challenge for one in own}) for own, _ in runner.jobs[2:]]
+    assert trained == [["churn", "unreliable"]] * 3  # sync, then DiLoCo, then the recommended
+    wild = [("churn", steps) for steps in (1, 4, 16)]
+    table, _, found = search({}, wild=wild)
+    assert not table.loc["churn", "passes"]
+    row = next(line for line in page_rows(found.records()) if "churn" in line)
+    assert "none; nearest (diverges): sync, none" in row
+    assert "100 % diverge" in row
+    table, runner, found = search({}, wild=wild, learn=False)
+    assert table["passes"].all()
+    assert len(runner.jobs) == 2
+    assert "not checked" in page_rows(found.records())[-1]
+
+
+def test_the_tries_of_a_place_keep_the_level_together():
+    success = np.random.default_rng(0).binomial(64, 0.9, size=(20_000, TRIES))
+
+    def wrongly(tail):
+        passes = np.array([least_share(k, 64, tail) >= 0.9 for k in range(65)])
+        return passes[success].any(axis=1).mean()
+
+    assert wrongly(0.05 / TRIES) <= 0.05
+    assert wrongly(0.05) > 0.08  # without sharing the error
+    corrected = 0.05 / TRIES
+    assert [least_share(k, 64, corrected) >= 0.9 for k in (62, 63, 64)] == [False, True, True]
+    assert least_share(0, 64, corrected) == 0
+
+
+def seen(strategy, cost, reach=1.5, success=4):
+    facts = {"scenario": "simple", "challenge": "churn", "timing_only": True}
+    return Seen(resolve(Experiment(strategy=strategy, **facts)), success, 4, cost, 0.5, 0.0, 400.0,
+                reach, "")  # fmt: skip
+
+
+def test_tries_are_the_cheapest_one_with_room_and_one_that_coordinates_otherwise():
+    edge, other = seen("async", 1, reach=1.01), seen("async", 1.5, reach=1.02)
+    roomy, rounds = seen("async", 2), seen("sync", 9)
+    shaky = seen("sync", 0.5, success=3)
+    own = [rounds, seen("async", 3), roomy, seen("sync", 10), other, edge, shaky]
+    assert chosen(own) == [edge, roomy, rounds]
+    assert chosen([edge, shaky, other]) == [shaky, edge, other]
+    assert chosen([shaky]) == [shaky]
+    assert chosen([one._replace(success=0) for one in own]) == [rounds._replace(success=0)]
+
+
 def test_runs_are_long_enough_for_the_updates_that_are_asked_for():
-    for strategy, updates in (({"kind": "diloco", "local_steps": 8}, 250), ("async", 250)):
-        one = long_enough(resolve(Experiment(scenario="simple", challenge="unreliable",
-                                             strategy=strategy, steps=5)))  # fmt: skip
-        assert budget(one).ticks >= updates * 1.25
-        assert budget(one).ticks <= updates * 1.25 + len(one.workers)
+    def length(strategy, challenge):
+        facts = {"scenario": "simple", "challenge": challenge, "steps": 5}
+        return budget(long_enough(resolve(Experiment(strategy=strategy, **facts)))).ticks
+
+    for strategy in ({"kind": "diloco", "local_steps": 8}, "async"):
+        assert 150 * 1.25 <= length(strategy, "wan_latency") <= 150 * 1.25 + 4
+    assert length({"kind": "diloco", "local_steps": 8}, "unreliable") == 313  # a round, even so
+    lossy = [length({"kind": "async_local_sgd", "local_steps": h}, "unreliable") for h in (1, 16)]
+    assert 313 < lossy[0] < lossy[1] < 3 * 313
     long = resolve(Experiment(scenario="simple", challenge="baseline", strategy="sync", steps=900))
     assert long_enough(long).steps == 900
 
@@ -113,7 +197,18 @@ def test_the_command_prints_what_was_found(search, tmp_path):
     assert len(lines) == 4
 
 
-@pytest.mark.parametrize("wrong", [{"confidence": 1.0}, {"share": 0.0}, {"seeds": 1}])
+@pytest.mark.parametrize("wrong", [{"confidence": 1.0}, {"share": 0.0}, {"seeds": 38}])
 def test_wrong_numbers_are_refused(search, wrong):
     with pytest.raises(InputError):
         search({}, **wrong)
+
+
+def test_a_small_search_runs_to_its_end(tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text('seeds = 39\nsteps = 1\n[grid]\nscenario = "simple"\nchallenge = "baseline"\n'
+                    'strategy = "sync"\ncompressor = "none"\n[overrides]\ntiming_only = true\n')
+    row = passing(file, seeds=39, learn=False).records()[0]
+    assert row["passes"]
+    assert row["success"] == 1
+    assert row["setting"] == row["recommended_setting"] == "sync, none"
+    assert row["cost_usd"] == row["recommended_cost_usd"] > 0
