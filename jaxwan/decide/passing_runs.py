@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -87,25 +87,24 @@ def look(found: Sequence[Resolved], seeds: list[int]) -> list[Seen]:
         ratio=("throughput_ratio", "mean"), rejected=("rejection_rate", "mean"),
         updates=("steps", "mean"),
     )  # fmt: skip
-    missed = runs[~runs["success"]].groupby("config_id")["failed"].agg(_commonest).to_dict()
-    return [_seen(one, facts, missed) for one in found]
+    missed = runs[~runs["success"]].groupby("config_id")["failed"].agg(_commonest)
+    own = facts.join(missed).to_dict("index")
+    return [_seen(one, own[config_id(one)]) for one in found]
 
 
 def _commonest(names: pd.Series) -> str:
     return str(names.mode().iloc[0])
 
 
-def _seen(resolved: Resolved, facts: pd.DataFrame, missed: dict[str, str]) -> Seen:
-    asked, own_id = resolved.criteria, config_id(resolved)
-    own = facts.loc[own_id]
+def _seen(resolved: Resolved, own: dict[Any, Any]) -> Seen:
+    asked = resolved.criteria
     reach = min(
         own["ratio"] / asked.min_throughput_ratio, own["updates"] / asked.min_steps,
         (1 - own["rejected"]) / (1 - asked.max_rejection),
     )  # fmt: skip
-    return Seen(
-        resolved, int(own["success"]), int(own["n"]), float(own["cost"]), float(own["ratio"]),
-        float(own["rejected"]), float(own["updates"]), float(reach), missed.get(own_id, ""),
-    )  # fmt: skip
+    failed = "" if own["success"] == own["n"] else own["failed"]
+    return Seen(resolved, int(own["success"]), int(own["n"]), own["cost"], own["ratio"],
+                own["rejected"], own["updates"], reach, failed)  # fmt: skip
 
 
 def learned(found: Sequence[Resolved], seeds: list[int]) -> dict[str, Lesson]:
