@@ -69,13 +69,11 @@ def passing_table(found: Passing) -> Table:
     sheet = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     sheet.add_column("place", no_wrap=True)
     sheet.add_column("cheapest that passes\nrecommended", overflow="fold")
-    for header in ("success", "throughput", "cost", "final loss"):
+    for header in ("success", "throughput", "cost", "loss"):
         sheet.add_column(header, justify="right", no_wrap=True)
     for row in found.records():
-        own = cells(row)
-        style = "green" if row["passes"] else "yellow"
-        pairs = [Text(own[place]).append(f"\n{own[place + 5]}", style="dim")
-                 for place in range(3, 7)]  # fmt: skip
-        name = Text(own[2], style=style).append(f"\n{own[7]}", style="dim")
-        sheet.add_row(Text(f"{own[0]}\n{own[1]}", style="cyan"), name, *pairs)
+        own = [cell.replace("not checked", "–") for cell in cells(row)]
+        name = Text(own[2], style="green" if row["passes"] else "yellow")
+        sheet.add_row(Text(own[0], style="cyan"), name, *own[3:7])
+        sheet.add_row(Text(own[1], style="cyan"), *(Text(cell, style="dim") for cell in own[7:]))
     return sheet

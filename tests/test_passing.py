@@ -38,8 +38,8 @@ def local_steps(resolved):
 class Pretend:
     """Runs whose cost is their local steps; at some settings a few fresh seeds fail, or diverge."""
 
-    def __init__(self, failing, slow=(), wild=()):
-        self.failing, self.slow, self.wild, self.jobs = failing, slow, wild, []
+    def __init__(self, failing, wild=(), idle=()):
+        self.failing, self.wild, self.idle, self.jobs = failing, wild, idle, []
 
     def row(self, resolved, seed):
         place = (resolved.challenge, local_steps(resolved))
@@ -47,10 +47,11 @@ class Pretend:
         success = seed < 4 or seed - 4 >= self.failing.get(place, 0)
         return {
             "config_id": config_id(resolved), "success": success, "cost_usd": place[1],
-            "throughput_ratio": 0.1 + 0.001 * place[1] if place in self.slow else 0.5,
+            "throughput_ratio": 0.5,
             "rejection_rate": 0.0, "steps": resolved.criteria.min_steps,
             "failed_criteria": "" if success else "min_throughput_ratio,status",
-            "status": "diverged" if diverged else "ok", "loss_final": 0.25, "loss_initial": 2.0,
+            "status": "diverged" if diverged else "ok", "loss_initial": 2.0,
+            "loss_final": 1.9 if place in self.idle else 0.25,
         }  # fmt: skip
 
     def __call__(self, job):
@@ -65,8 +66,8 @@ def search(monkeypatch, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(SWEEP)
 
-    def run(failing, slow=(), wild=(), **facts):
-        runner = Pretend(failing, slow, wild)
+    def run(failing, wild=(), idle=(), **facts):
+        runner = Pretend(failing, wild, idle)
         monkeypatch.setattr(passing_runs, "plan_job", lambda own, seeds: (own, seeds))
         monkeypatch.setattr(passing_runs, "run_in_memory", runner)
         found = passing(file, **facts)
@@ -123,6 +124,8 @@ def test_a_setting_whose_training_diverges_does_not_pass(search):
     row = next(line for line in page_rows(found.records()) if "churn" in line)
     assert "none; nearest (diverges): sync, none" in row
     assert "100 % diverge" in row
+    table, *_ = search({}, idle=[("churn", 1), ("churn", 4)])
+    assert table.loc["churn", "setting"] == "diloco H=16, none"
     table, runner, found = search({}, wild=wild, learn=False)
     assert table["passes"].all()
     assert len(runner.jobs) == 2

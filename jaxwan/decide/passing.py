@@ -193,7 +193,7 @@ def passing(
     at least as long as the criteria's updates take, and `chosen` names the tries. They run again on
     fresh seeds, which alone count; the cost is that of such a run. The recommended settings run
     beside them on the same seeds. With `learn`, what was found in the small scenarios is trained as
-    well, and does not pass where it diverges or ends no better than it began.
+    well, and does not pass where it diverges or hardly learns.
 
     Raises:
         InputError: for a bad sweep or number.

@@ -17,6 +17,7 @@ from jaxwan.sweep import plan_job, run_in_memory
 
 SPARE = 1.25  # arrivals beyond those of min_steps updates: some are late or rejected
 MOST_SPARE = 4.0
+LEARNS = 0.9  # of the initial loss; training that ends above has hardly learned
 MOST_STEPS = 100_000
 
 Place = tuple[str, str]  # challenge, scenario
@@ -38,7 +39,7 @@ class Seen(NamedTuple):
     rejected: float
     updates: float
     reach: float  # of what is asked for, by the criterion that is furthest from it
-    failed: str  # the criterion that is missed most often
+    failed: str  # that criterion, or what else some run missed
 
     @property
     def place(self) -> Place:
@@ -58,7 +59,7 @@ class Lesson(NamedTuple):
         """Say what is wrong with training so; nothing where nobody did."""
         if self.diverged > 0:
             return "diverges"
-        return "learns nothing" if self.loss >= self.initial else ""
+        return "hardly learns" if self.loss > LEARNS * self.initial else ""
 
 
 def long_enough(resolved: Resolved) -> Resolved:
@@ -98,11 +99,14 @@ def _commonest(names: pd.Series) -> str:
 
 def _seen(resolved: Resolved, own: dict[Any, Any]) -> Seen:
     asked = resolved.criteria
-    reach = min(
-        own["ratio"] / asked.min_throughput_ratio, own["updates"] / asked.min_steps,
-        (1 - own["rejected"]) / (1 - asked.max_rejection),
-    )  # fmt: skip
-    failed = "" if own["success"] == own["n"] else own["failed"]
+    parts = {
+        "min_throughput_ratio": own["ratio"] / asked.min_throughput_ratio,
+        "min_steps": own["updates"] / asked.min_steps,
+        "max_rejection": (1 - own["rejected"]) / (1 - asked.max_rejection),
+    }
+    reach, furthest = min((value, name) for name, value in parts.items())
+    failed = furthest if reach < 1 else own["failed"]
+    failed = "" if own["success"] == own["n"] else failed
     return Seen(resolved, int(own["success"]), int(own["n"]), own["cost"], own["ratio"],
                 own["rejected"], own["updates"], reach, failed)  # fmt: skip
 
