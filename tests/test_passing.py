@@ -146,17 +146,18 @@ def test_the_tries_of_a_place_keep_the_level_together():
     assert least_share(0, 64, corrected) == 0
 
 
-def seen(strategy, cost, reach=1.5, success=4):
-    facts = {"scenario": "simple", "challenge": "churn", "timing_only": True}
+def seen(strategy, cost, reach=1.5, success=4, compressor="topk"):
+    facts = {"scenario": "simple", "challenge": "churn", "compressor": compressor}
     return Seen(resolve(Experiment(strategy=strategy, **facts)), success, 4, cost, 0.5, 0.0, 400.0,
                 reach, "")  # fmt: skip
 
 
 def test_tries_are_the_cheapest_one_with_room_and_one_that_coordinates_otherwise():
     edge, other = seen("async", 1, reach=1.01), seen("async", 1.5, reach=1.02)
-    roomy, rounds = seen("async", 2), seen("sync", 9)
+    roomy, rounds = seen("async", 2), seen("sync", 9, compressor="int8")
     shaky = seen("sync", 0.5, success=3)
-    own = [rounds, seen("async", 3), roomy, seen("sync", 10), other, edge, shaky]
+    alike = [seen("async", 3), seen("sync", 4), seen("async", 5, compressor="int8")]
+    own = [rounds, *alike, roomy, other, edge, shaky]
     assert chosen(own) == [edge, roomy, rounds]
     assert chosen([edge, shaky, other]) == [shaky, edge, other]
     assert chosen([shaky]) == [shaky]

@@ -113,16 +113,23 @@ def chosen(own: Sequence[Seen]) -> list[Seen]:
     """Choose the tries of a place from its settings, nearest first; return the cheapest first.
 
     They are the cheapest setting whose runs all succeeded, the cheapest of these that is not on the
-    edge, and the cheapest such one that coordinates otherwise, by rounds or by events. Where there
-    are not so many, others of which some run succeeded fill up; where none did, it is the nearest.
+    edge, and the cheapest such one that coordinates (by rounds or events) and compresses otherwise:
+    what fails in training for one may not for the other. Where there are not so many, others of
+    which some run succeeded fill up; where none did, it is the nearest.
     """
     sure = sorted((one for one in own if one.success == one.n), key=_cost)
     near = [one for one in own if one.success > 0]
     roomy = [one for one in sure if one.reach >= ROOM]
     tries = sure[:1] + roomy[:1]
-    tries += [one for one in roomy if is_barrier(one.resolved) != is_barrier(tries[0].resolved)][:1]
+    tries += [one for one in roomy if _is_other(one, tries[0])][:1]
     kept = {id(one): one for one in [*tries, *sure, *(near or own[:1])]}
     return sorted(list(kept.values())[:TRIES], key=_cost)
+
+
+def _is_other(one: Seen, first: Seen) -> bool:
+    """Tell whether settings differ in how they coordinate and in how they compress."""
+    apart = is_barrier(one.resolved) != is_barrier(first.resolved)
+    return apart and one.resolved.compressor.kind != first.resolved.compressor.kind
 
 
 def taught(passed: dict[Place, list[Seen]], seeds: list[int]) -> dict[str, Lesson]:
