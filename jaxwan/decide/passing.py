@@ -1,7 +1,9 @@
 """Passing settings: the cheapest setting that meets a challenge's success criteria, and how surely.
 
-A setting passes where the lower end of the Wilson interval of its share of successful runs is at
-least 90 % at the confidence: all of 64 runs, say (94 %), or 63 of them (92 %), but not 62.
+A setting passes where the exact lower bound of its share of successful runs (one-sided, Clopper and
+Pearson 1934) is at least 90 %. The tries of a place share the error that the confidence allows
+(Bonferroni): where none of them really succeeds in over 90 % of its runs, one is said to pass with
+a probability of at most 5 %. So 64 of 64 runs pass, 63 do, and 62 do not.
 """
 
 from __future__ import annotations
@@ -9,32 +11,40 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
+from scipy import special
 
-from jaxwan.analysis.humane import number, percent
 from jaxwan.columns import records
+from jaxwan.decide.passing_guess import Guess, guess
+from jaxwan.decide.passing_runs import (
+    Lesson,
+    Place,
+    Seen,
+    is_calm,
+    learned,
+    long_enough,
+    look,
+    place_of,
+)
+from jaxwan.decide.passing_table import setting_of
 from jaxwan.decide.race import Tell
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.lower import config_id, is_barrier
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.resolved import Resolved
-from jaxwan.experiment.rounds import steps_between
 from jaxwan.experiment.spec import Experiment
 from jaxwan.experiment.sweepfile import Sweep
-from jaxwan.stats.intervals import wilson_interval
-from jaxwan.sweep import plan_job, run_in_memory
 
 SHARE = 0.9  # of the runs that must surely succeed
 SEEDS = 64  # fresh ones, on which what was found is checked
-TRIES = 3  # settings of a place that are checked, cheapest first
-SPARE = 1.25  # cycles beyond those of min_steps updates: some are late, lost or rejected
-MOST_STEPS = 100_000
-
+TRIES = 3  # settings of a place that are checked
+HOPE = {True: 0.9, False: 0.6}  # of the throughput asked; by whether nothing fails, in a guess
+EACH = 4  # settings of a place and protocol that are run: the cheapest ones, and the fastest ones
+ROOM = 1.1  # reached of what is asked for, by the tries that are not on the edge
+LEARNED, LESSONS = ("simple",), 8  # scenarios whose winners also learn, and seeds on which they do
 
 class Passing(NamedTuple):
     """One row a challenge and scenario: what passes most cheaply, or what comes closest."""
@@ -50,98 +60,186 @@ class Passing(NamedTuple):
         return records(self.table)
 
 
-def long_enough(resolved: Resolved) -> Resolved:
-    """Return an experiment whose runs are long enough for as many updates as the criteria ask."""
-    count, per_update = len(resolved.workers), steps_between(resolved)
-    updates = resolved.criteria.min_steps * SPARE
-    if not is_barrier(resolved):
-        updates *= resolved.buffer / count
-    steps = min(max(resolved.steps, math.ceil(updates * per_update)), MOST_STEPS)
-    return replace(resolved, steps=steps)
+def least_share(success: int, n: int, tail: float) -> float:
+    """Return the lower bound of a share that is missed with probability `tail`, exactly."""
+    return float(special.betaincinv(success, n - success + 1, tail)) if success else 0.0
 
 
-def setting_of(resolved: Resolved) -> str:
-    """Name a setting as one would write it."""
-    strategy, compressor = resolved.strategy, resolved.compressor
-    words = [strategy.kind.replace("_", " ")]
-    if "local_steps" in strategy.static:
-        words.append(f"H={strategy.static['local_steps']}")
-    if strategy.knobs.get("max_staleness") is not None:
-        words.append(f"staleness {strategy.knobs['max_staleness']:g}")
-    ratio = compressor.knobs.get("ratio")
-    return ", ".join([" ".join(words), compressor.kind + (f" {ratio:g}" if ratio else "")])
+def by_place(seen: Sequence[Seen]) -> dict[Place, list[Seen]]:
+    """Return the settings of every place, the nearest first."""
+    places: dict[Place, list[Seen]] = {}
+    for one in sorted(seen, key=_reach, reverse=True):
+        places.setdefault(one.place, []).append(one)
+    return places
+
+
+def _reach(one: Seen) -> float:
+    return one.reach
+
+
+def _cost(one: Seen) -> float:
+    return one.cost
+
+
+def hopeful(found: Sequence[Resolved]) -> list[Resolved]:
+    """Choose by a guess what to run at one place.
+
+    Of the settings with rounds and of those with events, each: the cheapest ones that may reach the
+    throughput that is asked for, and the fastest ones whatever they reach.
+    """
+    kept: dict[str, Resolved] = {}
+    for rounds in (True, False):
+        own = [(guess(one), one) for one in found if is_barrier(one) is rounds]
+        near = [pair for pair in own if pair[0].ratio >= _hope(pair[1])]
+        cheapest = sorted(near, key=_guessed_cost)[:EACH]
+        fastest = sorted(own, key=_guessed_ratio, reverse=True)[:EACH]
+        kept |= {config_id(one): one for _, one in (*cheapest, *fastest)}
+    return list(kept.values())
+
+
+def _hope(resolved: Resolved) -> float:
+    return HOPE[is_calm(resolved)] * resolved.criteria.min_throughput_ratio
+
+
+def _guessed_cost(pair: tuple[Guess, Resolved]) -> float:
+    return pair[0].cost
+
+
+def _guessed_ratio(pair: tuple[Guess, Resolved]) -> float:
+    return pair[0].ratio
+
+
+def chosen(own: Sequence[Seen]) -> list[Seen]:
+    """Choose the tries of a place from its settings, nearest first; return the cheapest first.
+
+    They are the cheapest setting whose runs all succeeded, the cheapest of these that is not on the
+    edge, and the cheapest such one that coordinates (by rounds or events) and compresses otherwise:
+    what fails in training for one may not for the other. Where there are not so many, others of
+    which some run succeeded fill up; where none did, it is the nearest.
+    """
+    sure = sorted((one for one in own if one.success == one.n), key=_cost)
+    near = [one for one in own if one.success > 0]
+    roomy = [one for one in sure if one.reach >= ROOM]
+    tries = sure[:1] + roomy[:1]
+    tries += [one for one in roomy if _is_other(one, tries[0])][:1]
+    kept = {id(one): one for one in [*tries, *sure, *(near or own[:1])]}
+    return sorted(list(kept.values())[:TRIES], key=_cost)
+
+
+def _is_other(one: Seen, first: Seen) -> bool:
+    """Tell whether settings differ in how they coordinate and in how they compress."""
+    apart = is_barrier(one.resolved) != is_barrier(first.resolved)
+    return apart and one.resolved.compressor.kind != first.resolved.compressor.kind
+
+
+def taught(passed: dict[Place, list[Seen]], seeds: list[int]) -> dict[str, Lesson]:
+    """Train with the cheapest setting of every place; where that fails, with the next one."""
+    lessons: dict[str, Lesson] = {}
+    for turn in range(TRIES):
+        passed = {place: own for place, own in passed.items() if turn < len(own)}
+        now = learned([own[turn].resolved for own in passed.values()], seeds)
+        lessons |= now
+        passed = {place: own for place, own in passed.items()
+                  if turn < len(own) and now[config_id(own[turn].resolved)].fault}
+    return lessons
+
+
+class Verdict(NamedTuple):
+    """What is said of a place: a try, whether it passes, and what came of training with it."""
+
+    best: Seen
+    passes: bool
+    lesson: Lesson
+
+
+def judged(
+    tries: Sequence[Seen], passed: Sequence[Seen], lessons: dict[str, Lesson]
+) -> Verdict:
+    """Choose among the tries of a place, cheapest first, of which some passed."""
+    for one in passed:
+        lesson = lessons.get(config_id(one.resolved), Lesson())
+        if not lesson.fault:
+            return Verdict(one, True, lesson)
+    if passed:
+        lesson = lessons[config_id(passed[0].resolved)]
+        return Verdict(passed[0]._replace(failed=lesson.fault), False, lesson)
+    return Verdict(max(tries, key=_nearness), False, Lesson())
+
+
+def _nearness(one: Seen) -> tuple[int, float]:
+    return one.success, one.reach
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
+
+
+def _checked(confidence: float, share: float, seeds: int) -> float:
+    """Return the probability with which a try may pass wrongly.
+
+    Raises:
+        InputError: for numbers out of range, or with which nothing could ever pass.
+    """
+    if not 0 < confidence < 1 or not 0 < share < 1:
+        raise InputError("confidence and share lie strictly between 0 and 1")
+    tail = (1 - confidence) / TRIES
+    needed = math.ceil(math.log(tail) / math.log(share))
+    if seeds < needed:
+        raise InputError(f"even if all of {seeds} runs succeeded, that would not show a share of "
+                         f"{share:g} at {confidence:g}; it takes {needed} seeds")  # fmt: skip
+    return tail
 
 
 def passing(
     source: str | os.PathLike[str], confidence: float = 0.95, share: float = SHARE,
-    seeds: int = SEEDS, tell: Tell | None = None,
+    seeds: int = SEEDS, learn: bool = True, tell: Tell | None = None,
 ) -> Passing:  # fmt: skip
     """Search a sweep for the cheapest setting that passes at each scenario and challenge.
 
-    Every setting runs on the sweep's seeds, at least as long as the criteria's updates take; the
-    cheapest ones whose runs all succeeded are run again on fresh seeds, which alone count. The
-    cost is that of such a run. The recommended settings run beside them on the same seeds.
+    A guess from means names the `hopeful` settings of each place. These run on the sweep's seeds,
+    at least as long as the criteria's updates take, and `chosen` names the tries. They run again on
+    fresh seeds, which alone count; the cost is that of such a run. The recommended settings run
+    beside them on the same seeds. With `learn`, what was found in the small scenarios is trained as
+    well, and does not pass where it diverges or hardly learns.
 
     Raises:
         InputError: for a bad sweep or number.
     """
-    if not 0 < confidence < 1 or not 0 < share < 1 or seeds < 2:
-        raise InputError("confidence and share lie strictly between 0 and 1, seeds are at least 2")
+    tail, say = _checked(confidence, share, seeds), tell or _silent
     sweep = Sweep.from_toml(Path(source))
-    found = [long_enough(one) for one in sweep.resolve()[0]]
-    if tell:
-        tell(f"searching {len(found):,} settings")
-    first = successes(found, list(sweep.seeds))
-    ranked = _ranked(found, first)
-    fresh = [max(sweep.seeds) + 1 + seed for seed in range(seeds)]
+    found, own_seeds = [long_enough(one) for one in sweep.resolve()[0]], list(sweep.seeds)
     usual = _recommended(sweep, found)
-    tried = [one for own in ranked.values() for one in own[:TRIES]]
-    if tell:
-        tell(f"checking {len(tried)} settings on {seeds} fresh seeds")
-    second = successes([*tried, *usual.values()], fresh)
+    fresh = [max(own_seeds) + 1 + seed for seed in range(seeds)]
+    kept = [one for place in usual
+            for one in hopeful([own for own in found if place_of(own) == place])]  # fmt: skip
+    say(f"running {len(kept):,} of {len(found):,} settings")
+    places = by_place(look(kept, own_seeds))
+    asked = [one.resolved for place in usual for one in chosen(places[place])]
+    say(f"checking {len(asked):,} settings on {seeds} fresh seeds")
+    seen = look([*asked, *usual.values()], fresh)
+    tries, base = by_place(seen[: len(asked)]), by_place(seen[len(asked) :])
+    passed = {place: [one for one in sorted(own, key=_cost)
+                      if least_share(one.success, one.n, tail) >= share]
+              for place, own in tries.items()}  # fmt: skip
+    lessons = {}
+    if learn:
+        say("training with what was found")
+        small = {place: own for place, own in passed.items() if own and place[1] in LEARNED}
+        lessons = taught(small, fresh[:LESSONS])
+        lessons |= learned([usual[place] for place in small], fresh[:LESSONS])
     rows = [
-        _row(place, own[:TRIES], usual[place], second, seeds, confidence, share)
-        for place, own in ranked.items()
+        _row(judged(tries[place], passed[place], lessons), base[place][0], lessons, tail)
+        for place in usual
     ]
-    runs = len(found) * len(sweep.seeds) + len(second) * seeds
-    return Passing(pd.DataFrame(rows), len(found) // len(ranked), runs, confidence, share)
+    runs = len(kept) * len(own_seeds) + len(seen) * seeds
+    return Passing(pd.DataFrame(rows), len(found) // len(usual), runs, confidence, share)
 
 
-def successes(found: Sequence[Resolved], seeds: list[int]) -> pd.DataFrame:
-    """Return of each configuration: successes, mean cost and throughput, the criterion missed."""
-    own = {config_id(one): one for one in found}
-    runs = run_in_memory(plan_job(list(own.values()), seeds))[0]
-    groups = runs.groupby("config_id", sort=False)
-    missed = runs.assign(failed=runs["failed_criteria"].str.split(",").str[0])
-    usual = missed[~missed["success"]].groupby("config_id")["failed"].agg(_commonest)
-    return groups.agg(
-        success=("success", "sum"), n=("success", "size"), cost=("cost_usd", "mean"),
-        ratio=("throughput_ratio", "mean"), rejected=("rejection_rate", "mean"),
-    ).join(usual.rename("failed"))  # fmt: skip
-
-
-def _commonest(names: pd.Series) -> str:
-    return str(names.mode().iloc[0])
-
-
-def _ranked(
-    found: list[Resolved], first: pd.DataFrame
-) -> dict[tuple[str, str], list[Resolved]]:
-    """Return each place's settings: most successes first, the cheapest of them first."""
-    good, cost = first["success"].to_dict(), first["cost"].to_dict()
-    places: dict[tuple[str, str], list[Resolved]] = {}
-    for one in found:
-        places.setdefault((one.challenge, one.scenario.name), []).append(one)
-    for own in places.values():
-        own.sort(key=lambda one: (-good[config_id(one)], cost[config_id(one)]))
-    return places
-
-
-def _recommended(sweep: Sweep, found: list[Resolved]) -> dict[tuple[str, str], Resolved]:
+def _recommended(sweep: Sweep, found: list[Resolved]) -> dict[Place, Resolved]:
     """Return each place's recommended setting, its runs as long as its criteria need."""
     usual = {}
     for (own, _), one in zip(sweep.expand(), found, strict=True):
-        place = (one.challenge, one.scenario.name)
+        place = place_of(one)
         if place not in usual:
             plain = Experiment(scenario=own.scenario, challenge=own.challenge, steps=own.steps,
                                timing_only=own.timing_only)  # fmt: skip
@@ -149,49 +247,25 @@ def _recommended(sweep: Sweep, found: list[Resolved]) -> dict[tuple[str, str], R
     return usual
 
 
-def _row(
-    place: tuple[str, str], own: list[Resolved], usual: Resolved, second: pd.DataFrame, seeds: int,
-    confidence: float, share: float,
-) -> dict[str, Any]:  # fmt: skip
-    facts = second.loc[[config_id(one) for one in own]]
-    low = wilson_interval(facts["success"].to_numpy(), seeds, confidence).low
-    passes = np.asarray(low) >= share
-    best = int(np.argmax(passes)) if passes.any() else int(np.argmax(np.asarray(low)))
-    base, mine = second.loc[config_id(usual)], facts.iloc[best]
-    sides = wilson_interval(float(mine["success"]), seeds, confidence)
+def _facts(one: Seen, lesson: Lesson) -> dict[str, Any]:
     return {
-        "challenge": place[0], "scenario": place[1], "passes": bool(passes[best]),
-        "setting": setting_of(own[best]), "steps": own[best].steps,
-        "success": mine["success"] / seeds, "low": float(sides.low), "high": float(sides.high),
-        "cost_usd": mine["cost"], "throughput_ratio": mine["ratio"],
-        "rejection_rate": mine["rejected"], "failed": mine["failed"],
-        "recommended": setting_of(usual), "recommended_success": base["success"] / seeds,
-        "recommended_cost_usd": base["cost"], "recommended_throughput_ratio": base["ratio"],
-        "recommended_failed": base["failed"],
+        "setting": setting_of(one.resolved), "steps": one.resolved.steps,
+        "success": one.success / one.n, "cost_usd": one.cost, "updates": one.updates,
+        "throughput_ratio": one.ratio, "rejection_rate": one.rejected, "failed": one.failed,
+        "loss_final": lesson.loss, "diverged": lesson.diverged,
     }  # fmt: skip
 
 
-HEADER = (
-    "challenge", "scenario", "cheapest that passes", "success (95 %)", "throughput", "cost",
-    "recommended", "success", "throughput", "cost",
-)  # fmt: skip
-
-
-def cells(row: dict[str, Any]) -> list[str]:
-    """Write one row as text, in the order of `HEADER`."""
-    mark = "" if row["passes"] else f"none; nearest misses {row['failed']}: "
-    around = f"{percent(row['success'])} ({100 * row['low']:.0f}–{100 * row['high']:.0f})"
-    return [
-        row["challenge"], row["scenario"], mark + row["setting"], around,
-        number(row["throughput_ratio"]), f"${number(row['cost_usd'])}", row["recommended"],
-        percent(row["recommended_success"]), number(row["recommended_throughput_ratio"]),
-        f"${number(row['recommended_cost_usd'])}",
-    ]  # fmt: skip
-
-
-def page_rows(found: Passing) -> list[str]:
-    """Return the table as lines of Markdown."""
-    head = list(HEADER)
-    head[3] = f"success ({percent(found.confidence)})"
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return lines + [f"| {' | '.join(cells(row))} |" for row in found.records()]
+def _row(
+    verdict: Verdict, usual: Seen, lessons: dict[str, Lesson], tail: float
+) -> dict[str, Any]:
+    """Return what is told of a place, the recommended setting's figures behind those found."""
+    best, asked = verdict.best, usual.resolved.criteria
+    beside = _facts(usual, lessons.get(config_id(usual.resolved), Lesson()))
+    return {
+        "challenge": best.place[0], "scenario": best.place[1], "passes": verdict.passes,
+        **_facts(best, verdict.lesson), "at_least": least_share(best.success, best.n, tail),
+        "min_steps": asked.min_steps, "max_rejection": asked.max_rejection,
+        "min_throughput_ratio": asked.min_throughput_ratio,
+        **{f"recommended_{name}": value for name, value in beside.items()},
+    }  # fmt: skip

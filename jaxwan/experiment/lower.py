@@ -95,7 +95,7 @@ def local_steps(resolved: Resolved) -> int:
 
 def own_steps(resolved: Resolved) -> list[float]:
     """Return the gradient steps of each worker's cycle: in proportion to speed where balanced."""
-    most, speeds = steps_between(resolved), _own_speeds(resolved)
+    most, speeds = steps_between(resolved), own_speeds(resolved)
     if not is_balanced(resolved):
         return [most] * len(speeds)
     return [float(max(round(most * speed / max(speeds)), 1)) for speed in speeds]
@@ -218,7 +218,8 @@ def _column(resolved: Resolved, field: str, width: int, dtype: Any, pad: Any) ->
     return np.asarray(values + [pad] * (width - len(values)), dtype)
 
 
-def _own_speeds(resolved: Resolved) -> list[float]:
+def own_speeds(resolved: Resolved) -> list[float]:
+    """Return the workers' speeds relative to the reference device."""
     slow = resolved.scenario.cpu_slowdown
     return [w.speed / (slow if w.device == CPU else 1.0) for w in resolved.workers]
 
@@ -259,7 +260,7 @@ def world_knobs(resolved: Resolved, plan: WorldPlan) -> WorldKnobs:
         attacker=_column(resolved, "attacker", width, bool, False) & attacks,
         onset_s=_f32(resolved.failures.onset_s),
         cut=_cut(resolved, width),
-        speed=_padded(_own_speeds(resolved), width),
+        speed=_padded(own_speeds(resolved), width),
         step_s=_f32(step_s),
         compress_s=_f32(compress_s(resolved)),
         compute_noise=DurationKnobs(
