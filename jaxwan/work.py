@@ -18,7 +18,7 @@ from jaxwan.world.plan import WorldKnobs
 
 CACHE_BYTES = 3 * 2**19  # of a core that one block of runs may fill
 WIDEST_BLOCK = 8  # wider ones were slower, or no faster, even where they fit
-FEW = 4  # runs side by side that pay on a processor even outside that cache: products in a batch
+FEW = 2  # runs side by side that pay on a processor even outside that cache
 ROOM_BYTES = 2**26  # that those few may take
 ACCELERATOR_BYTES = 2**32  # of an accelerator's memory that one block may take
 LEARNING_CHUNK = 128  # runs; few enough that a kill costs little
