@@ -144,7 +144,7 @@ def judge(place: Place, question: Question) -> Judged:
     scale = abs(float(np.nanmean(values[winner]))) or 1.0
     better = better / scale
     ratios = [_NONE if unseen[j] or better[j] == -np.inf else
-              _times_better(values, winner, j, question) for j in range(len(values))]  # fmt: skip
+              _times_better(place, winner, j, question) for j in range(len(values))]  # fmt: skip
     chance = probability_best(values) if not unseen.any() else np.full(len(values), np.nan)
     rows = _rows(place, question, means).assign(
         ratio=[float(ratio.mean) for ratio in ratios],
@@ -284,9 +284,11 @@ def _pair(values: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
     return values[a][both], values[b][both]
 
 
-def _times_better(values: np.ndarray, winner: int, j: int, question: Question) -> Interval:
+def _times_better(place: Place, winner: int, j: int, question: Question) -> Interval:
     """Return how many times better the winner is than another, above 1 where it is."""
-    own, other = _pair(values, winner, j)
+    own, other = _pair(place.values, winner, j)
+    if place.flags and np.array_equal(own, other):  # nothing differs yet: no ratio without error
+        return _NONE
     if question.larger:
         return mean_ratio(-own, -other, question.confidence)
     return mean_ratio(other, own, question.confidence)

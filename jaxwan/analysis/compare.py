@@ -35,6 +35,7 @@ FIGURES = (
     "difference_hi", "ratio", "ratio_lo", "ratio_hi", "p", "p_holm", "variance_reduction",
     "reach_difference", "reach_difference_lo", "reach_difference_hi", "reach_p",
 )  # fmt: skip
+_NOTED = 8  # rows without a difference that notes tell of
 
 
 class Pairs(NamedTuple):
@@ -355,13 +356,15 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _reaching(row: Mapping[Any, Any]) -> str:
-    """Say how much oftener a level reaches the target than the baseline."""
+def _reaching(row: Mapping[Any, Any], place: str) -> str:
+    """Say how much oftener a level reaches the target, where that is all there is to tell."""
     gap, low, high = (f"{100 * row[f'reach_difference{side}']:+.0f}" for side in ("", "_lo", "_hi"))
-    why = "; nobody did while all were watched" if math.isnan(row["difference"]) else ""
-    return (f"{row['level']} reaches it in {row['reached']} of {row['n']} runs, {row['baseline']} "
-            f"in {row['baseline_reached']}: {gap} points ({low} to {high}), "
-            f"p {'' if row['reach_p'] < 0.001 else '= '}{_p(row['reach_p'])}{why}")  # fmt: skip
+    level = f"{place}: {row['level']}" if place else row["level"]
+    return (
+        f"–: nobody arrived while all were watched; {level} reaches the target in {row['reached']} "
+        f"of {row['n']} runs, {row['baseline']!r} in {row['baseline_reached']}: {gap} points "
+        f"({low} to {high}), p {'' if row['reach_p'] < 0.001 else '= '}{_p(row['reach_p'])}"
+    )
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
@@ -375,8 +378,10 @@ def _notes(table: pd.DataFrame) -> list[str]:
         span = caps[0] if len(caps) == 1 else f"{caps[0]} to {caps[-1]}"
         notes.append(f"difference: times capped at {span}, until when every run was watched")
         notes.append("ratio: of the pairs in which both reached the target")
-        notes += [_reaching(row) for row in table.to_dict("records")
-                  if row["reached"] != row["baseline_reached"]]  # fmt: skip
+        rows = zip(table.to_dict("records"), place_labels(table), strict=True)
+        said = [_reaching(row, label) for row, label in rows if math.isnan(row["difference"])]
+        notes += said[:_NOTED]
+        notes += [f"{len(said) - _NOTED} more in --json"] if len(said) > _NOTED else []
     if table["dropped"].any():
         notes.append(f"{table['dropped'].sum()} pairs left out: no finite value on one side")
     return notes
