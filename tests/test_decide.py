@@ -96,7 +96,7 @@ def test_flags_that_never_differed_yet_are_not_settled():
     sizes = look_sizes(64, 512)
     for repetition in range(repetitions):
         values = np.ones((2, sizes[-1]))
-        values[0] = np.random.default_rng([7, repetition]).random(sizes[-1]) < 0.97
+        values[0] = np.random.default_rng([8, repetition]).random(sizes[-1]) < 0.97
         found = select(lambda configs, seeds, values=values: values[configs][
             :, seeds.start : seeds.stop], 2, 0.02, larger=True, sizes=sizes)  # fmt: skip
         wrong += found.certified and found.winner == 0
