@@ -21,6 +21,7 @@ from jaxwan.experiment.errors import InputError
 from jaxwan.results import Results
 from jaxwan.stats.best import better_at_most, gaps, probability_best, robust, surely_within
 from jaxwan.stats.intervals import Interval
+from jaxwan.stats.paired import share_bound, share_tail
 from jaxwan.store import Store
 
 
@@ -93,6 +94,103 @@ def test_runs_that_never_reach_the_target_count_as_the_longest_watch():
     assert "20 runs did not reach the target" in text_of(found)
     assert "≥ " in text_of(found)
     assert "reached by" in text_of(found)
+
+
+def watched(own, until, status="ok"):
+    """Make runs of a winner that gets there at 10 s and of a rival, watched `until` only."""
+    frame = runs_of({"none": 10.0, "int8": 9.0}, metric="time_to_target_s", noise=0.02)
+    rival = frame["compressor"] == "int8"
+    late = rival & (frame["seed"] >= own)
+    return frame.assign(
+        time_s=np.where(rival, until, 12.0 + frame["time_to_target_s"]),
+        reached=~late, status=np.where(late, status, "ok"),
+        time_to_target_s=frame["time_to_target_s"].where(~late).clip(upper=until if own else None),
+    )  # fmt: skip
+
+
+def test_what_was_hardly_watched_is_not_known():
+    """The rival was watched until 5 s, half of what the winner takes: it may be twice as fast."""
+    found = best(watched(0, 5.0))
+    one = found.verdicts[0]
+    assert (one.winner, one.tied) == ("no compressor", ["int8"])
+    assert one.sure < 1e-6
+    assert np.isnan([one.probability, one.ratio.mean]).all()
+    assert one.unknown == "int8 was watched only until 5.00 s"
+    assert one.sentence == (
+        "Use no compressor: it is ahead of int8, a tie, and what else may be better is not known: "
+        "int8 was watched only until 5.00 s."
+    )
+    assert "not known: int8 was watched only until 5.00 s" in found.notes
+    row = found.table.set_index("setting").loc["int8"]
+    assert row["better_at_most"] == pytest.approx(0.5, abs=0.1)
+    assert row["watched_s"] == 5
+    json.dumps(best_records(found), allow_nan=False)
+    text_of(found)
+
+
+def test_what_was_watched_for_long_or_never_will_get_there_is_known():
+    for frame in (watched(0, 30.0), watched(0, 5.0, "diverged"), watched(0, 5.0, "no_workers")):
+        one = best(frame).verdicts[0]
+        assert (one.winner, one.tied, one.unknown) == ("no compressor", [], None)
+        assert one.sure > 0.999
+        assert one.probability > 0.999
+
+
+def test_a_few_unreached_runs_count_as_their_own_watch_in_bounds():
+    """Seven in eight get there at 9 s, the rest was watched until 9.5 s: they may be as soon."""
+    frame = watched(56, 40.0)
+    assert best(frame).verdicts[0].unknown is None
+    one = best(frame.assign(time_s=frame["time_s"].where(frame["reached"], 9.5))).verdicts[0]
+    assert one.winner == "no compressor"
+    assert one.unknown == "int8 was watched only until 9.50 s"
+    assert one.tied == ["int8"]
+
+
+def flags_of(shares, n=64, metric="success"):
+    """Make flags that hold in the first of n seeds."""
+    parts = [pd.DataFrame({"seed": np.arange(n), "status": "ok", metric: np.arange(n) < hits,
+                           "config_id": name, "config_index": i, "compressor": name})
+             for i, (name, hits) in enumerate(shares.items())]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_flags_that_never_differ_are_not_certain():
+    for hits in (0, 8):
+        one = best(flags_of({"a": hits, "b": hits}, n=8), "success").verdicts[0]
+        assert one.tied
+        assert one.sure < 0.9
+        assert one.regret > 0.2
+    rows = best(flags_of({"a": 0, "b": 0}, n=8), "success").table
+    assert not np.signbit(rows[["mean", "lo", "hi", "better_at_most"]].to_numpy(float)).any()
+    assert (rows["hi"] > 0.2).all()
+    far = best(flags_of({"a": 64, "b": 20}), "success").verdicts[0]
+    assert (far.winner, far.tied) == ("a", [])
+    assert far.sure > 0.999
+    same = runs_of({"none": 1.0, "int8": 1.0}, noise=0.0)
+    assert best(same, "time_s").verdicts[0].sure == 1
+
+
+def brute(a, b, n, margin):
+    """Return the p-value with the likelihood under the margin maximized on a grid."""
+    only_b = np.linspace(1e-7, (1 - margin) / 2 - 1e-7, 200_001)
+    likelihood = (a * np.log(only_b + margin) + b * np.log(only_b)
+                  + (n - a - b) * np.log(1 - 2 * only_b - margin))  # fmt: skip
+    spread = n * (2 * only_b[np.argmax(likelihood)] + margin - margin**2)
+    return stats.norm.cdf((a - b - n * margin) / np.sqrt(spread))
+
+
+def test_bounds_of_paired_shares_are_tangos():
+    """Without pairs that differ Wilson's, without a margin McNemar's, else by brute force."""
+    for n, tail in ((8, 0.05), (64, 0.001)):
+        z2 = stats.norm.isf(tail) ** 2
+        assert share_bound(0, 0, n, tail) == pytest.approx(z2 / (n + z2))
+    a, b = 9, 3
+    assert share_tail(a, b, 30, 0.0) == pytest.approx(stats.norm.cdf(6 / np.sqrt(12)))
+    margin = share_bound(a, b, 30, 0.01)
+    assert share_tail(a, b, 30, margin) == pytest.approx(0.01)
+    assert share_tail(a, b, 30, 1.0) == 0
+    for margin in (0.05, 0.3):
+        assert share_tail(a, b, 30, margin) == pytest.approx(brute(a, b, 30, margin), abs=1e-5)
 
 
 def test_a_diverged_loss_counts_as_the_worst():
@@ -180,6 +278,16 @@ def test_robust_choices_over_an_uncertain_place():
     assert rows.loc["topk", "regret_probability"] > 0.95
     assert found.sentence.startswith("Over 2 values of challenge: ")
     assert "worst decile" in text_of(found)
+
+
+def test_equal_settings_share_the_robust_choice():
+    twins = places().query("compressor != 'topk'")
+    other = twins[twins["compressor"] == "int8"]
+    same = other.assign(compressor="topk", config_id="t" + other["config_id"])
+    frame = pd.concat([other, same], ignore_index=True)
+    rows = best(frame, "time_s", over="challenge").robust
+    for name in ("mean", "worst_decile", "regret"):
+        np.testing.assert_allclose(rows[f"{name}_probability"], [0.5, 0.5])
 
 
 def test_robust_measures_match_their_definitions():

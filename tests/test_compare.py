@@ -216,6 +216,33 @@ def test_a_level_that_never_arrives_is_worse_and_not_missing():
     assert np.isnan(row["ratio"])
 
 
+def test_where_nobody_arrives_while_all_are_watched_there_is_no_difference():
+    """One level arrives at 10 s, the other was watched until 5 s: reaching is all that differs."""
+    frame = frame_of(n=8).assign(time_s=[12.0] * 8 + [5.0] * 8)
+    frame = with_targets(frame, [*np.linspace(9, 11, 8), *[None] * 8])
+    table = compare(frame, "compressor", "time_to_target_s")
+    row = table.iloc[0]
+    assert row[["difference", "difference_lo", "difference_hi", "p"]].isna().all()
+    expected = share_difference(np.zeros(8), np.ones(8))
+    assert (row["reach_difference"], row["reach_difference_hi"]) == (-1, expected.high)
+    assert row["reach_p"] == pytest.approx(2 / 2**8)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_comparison(table))
+    text = console.export_text()
+    assert "0.00 s" not in text
+    said = " ".join(text.split())
+    assert "topk reaches the target in 0 of 8 runs, 'none' in 8: -100 points (-100 to" in said
+    assert "p = 0.008" in said
+
+
+def test_targets_that_nobody_reached_are_refused():
+    frame = with_targets(frame_of(n=3).assign(time_s=40.0), [None] * 6)
+    with pytest.raises(ValueError, match="run more steps, take an easier target"):
+        compare(frame, "compressor", "time_to_target_s")
+    with pytest.raises(ValueError, match=r"timing-only.*--metric time_s"):
+        compare(frame.assign(timing_only=True), "compressor", "time_to_target_s")
+
+
 def test_diverged_runs_are_dropped_and_counted():
     frame = frame_of(n=6).assign(loss_final=1.0)
     frame.loc[[0, 7], "status"] = "diverged"

@@ -59,6 +59,18 @@ def test_quantiles_without_censoring_are_order_statistics():
     assert survival_quantile(kaplan_meier([np.nan] * 3, [5.0] * 3), 0.5).mean == np.inf
 
 
+def test_a_median_nobody_saw_is_later_than_the_watch_and_no_more():
+    few = survival_quantile(kaplan_meier([np.nan] * 8, [5.0] * 8), 0.5)
+    assert few[:3] == (np.inf, 5.0, np.inf)
+    one = survival_quantile(kaplan_meier([3.0, *[np.nan] * 63], [5.0] * 64), 0.5)
+    assert one[:3] == (np.inf, 5.0, np.inf)
+    uneven = survival_quantile(kaplan_meier([np.nan] * 8, np.arange(1.0, 9)), 0.5)
+    assert uneven.low == 3  # six were watched until then
+    assert survival_quantile(kaplan_meier([np.nan] * 3, [5.0] * 3), 0.5).low == 0
+    gone = survival_quantile(kaplan_meier([np.nan] * 8, [np.inf] * 8), 0.5)
+    assert gone.low == np.inf  # these never will
+
+
 def test_restricted_mean_without_censoring_is_the_mean_of_capped_times():
     x = np.random.default_rng(1).exponential(size=(40, 3))
     for horizon in (0.7, 99.0):

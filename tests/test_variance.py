@@ -1,6 +1,7 @@
 """Where the spread comes from: sources that alone vary make all of it, others nothing."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 import jaxwan as jw
 from jaxwan.cli import app
+from jaxwan.commands.variance import cause
 from jaxwan.decide.variance import SOURCES, records, spread
 
 QUIET = {"scenario": "simple", "challenge": "baseline", "strategy": "sync", "steps": 10,
@@ -47,6 +49,19 @@ def test_the_command_tells_the_largest_source_first():
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
     assert told["sources"][0]["source"] == "stragglers"
+    text = CliRunner().invoke(app, ["variance", *options]).output
+    assert re.match(r"time_s is [\d.]+ m?s on average, ± [\d.]+ [mµ]?s from run to run; ", text)
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [(0.51, "failures make most of that"), (0.225, "failures make at least 22 % of that"),
+     (-0.1, "the seeds are too few"), (None, "the seeds are too few")],
+)  # fmt: skip
+def test_no_more_is_said_of_a_source_than_its_interval_does(low, said):
+    record = {"source": "failures", "total": 0.7, "total_lo": low, "total_hi": 1.2}
+    assert cause(record).startswith(said)
+    assert cause(record | {"total": None}) == "nothing varies"
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxwan.analysis.humane import duration
 from jaxwan.analysis.outcomes import WORKED, check_metric, prefers_larger
 from jaxwan.analysis.places import Place, Question, by_place, place_of, roles
 from jaxwan.analysis.robust import robust_choice, robust_sentence
 from jaxwan.analysis.verdict import missing, verdict
 from jaxwan.columns import identity_columns
-from jaxwan.stats.best import better_at_most, gaps, probability_best, surely_within
-from jaxwan.stats.intervals import Interval, mean_interval
-from jaxwan.stats.paired import holm, mean_ratio, t_test
+from jaxwan.stats.best import (
+    Gaps,
+    better_at_most,
+    gaps,
+    not_watched,
+    probability_best,
+    surely_within,
+)
+from jaxwan.stats.intervals import Interval, mean_interval, wilson_interval
+from jaxwan.stats.paired import holm, mean_ratio, sign_test, t_test
 
 COLUMNS = (
     "setting", "config_id", "n", "mean", "lo", "hi", "ratio", "ratio_lo", "ratio_hi",
-    "better_at_most", "p_holm", "probability", "tied", "winner", "filled",
+    "better_at_most", "p_holm", "probability", "tied", "winner", "filled", "watched_s",
 )  # fmt: skip
 DELTA = 0.05  # share of the winner's mean that does not matter, unless told
 _MOSTLY = 0.5  # share of the winner's runs with a number from which on it beats who never has one
+_NAMED = 3  # settings that a sentence names
 _NONE = Interval(np.nan, np.nan, np.nan, 0)
 
 
@@ -39,6 +48,7 @@ class Verdict(NamedTuple):
     regret: float  # at the confidence, nothing is better by more than this share
     sure: float  # confidence that nothing is better by more than delta
     sentence: str
+    unknown: str | None = None  # whose runs were not watched for long enough, and how long
 
 
 class Best(NamedTuple):
@@ -121,31 +131,34 @@ def judge(place: Place, question: Question) -> Judged:
 
     The best has the best mean; of equals, the one with most runs that have a number. Tied are those
     whose bound (`better_at_most`) is not below zero, but never one without a number in any run
-    where most of the winner's have one: what its runs are told is the least that they may be.
+    where most of the winner's have one, if watched for the winner's mean. Bounds take a run still
+    on its way to its target as arriving when its own watch ends. Who may be as good, or better by
+    delta, for that alone is not known: a ratio and probabilities would rest on what nobody saw.
     """
     values = place.values
     means, known, order = _ranked(place, question)
     winner = int(order[0])
     if known[winner] == 0 or len(values) == 1:
         return _undecided(place, question, means, None if known[winner] == 0 else winner)
-    found = gaps(values, winner)
-    scale = abs(float(means.mean[winner])) or 1.0
-    better = better_at_most(found, winner, question.confidence) / scale
-    never = (known == 0) & (known[winner] >= _MOSTLY)
-    better[never] = -np.inf
-    ratios = [_NONE if never[j] else _times_better(values, winner, j, question)
-              for j in range(len(values))]  # fmt: skip
-    chance = probability_best(values)
+    found, better, unseen = _bounded(place, winner, known, question)
+    scale = abs(float(np.nanmean(values[winner]))) or 1.0
+    better = better / scale
+    ratios = [_NONE if unseen[j] or better[j] == -np.inf else
+              _times_better(place, winner, j, question) for j in range(len(values))]  # fmt: skip
+    chance = probability_best(values) if not unseen.any() else np.full(len(values), np.nan)
     rows = _rows(place, question, means).assign(
         ratio=[float(ratio.mean) for ratio in ratios],
         ratio_lo=[float(ratio.low) for ratio in ratios],
         ratio_hi=[float(ratio.high) for ratio in ratios],
-        better_at_most=np.maximum(better, 0.0),
-        p_holm=[np.nan if j == winner else _p(values, winner, j) for j in range(len(values))],
+        better_at_most=np.maximum(better, 0.0) + 0.0,
+        p_holm=[np.nan if j == winner or unseen[j] else _p(place, winner, j)
+                for j in range(len(values))],
         probability=chance,
         tied=~(better < 0),
         winner=np.arange(len(values)) == winner,
-    )
+        watched_s=np.where(unseen, longest_watch(place), np.nan),
+    )  # fmt: skip
+    rows = rows.iloc[order]
     judged = Verdict(
         place=place.names,
         winner=place.settings[winner],
@@ -156,17 +169,63 @@ def judge(place: Place, question: Question) -> Judged:
         regret=float(np.max(np.nan_to_num(np.maximum(better, 0.0), nan=np.inf))),
         sure=surely_within(found, winner, question.delta * scale),
         sentence="",
+        unknown=unknown_text(rows),
     )
-    return _judged(place, question, rows.iloc[order], judged)
+    return _judged(place, question, rows, judged)
+
+
+def _bounded(
+    place: Place, winner: int, known: np.ndarray, question: Question
+) -> tuple[Gaps, np.ndarray, np.ndarray]:
+    """Return hopeful gaps and bounds, and who ties only for what was not watched `[setting]`."""
+    values, hopeful = place.values, place.hopeful
+    found = gaps(values, winner, hopeful, place.flags)
+    told = gaps(values, winner, flags=place.flags)
+    never = (known == 0) & (known[winner] >= _MOSTLY)
+    least = np.where(never, -np.inf, better_at_most(told, winner, question.confidence))
+    short = np.nanmin(hopeful, axis=1) < np.nanmean(values[winner])
+    better = better_at_most(found, winner, question.confidence)
+    better = np.where(never & ~short, -np.inf, better)
+    margin = question.delta * (abs(float(np.nanmean(values[winner]))) or 1.0)
+    return found, better, not_watched(better, least, margin)
+
+
+def longest_watch(place: Place) -> np.ndarray:
+    """Return how long the runs still on their way were watched at most, NaN without `[setting]`."""
+    own = np.where(place.hopeful < place.values, place.hopeful, -np.inf).max(axis=1)
+    return np.where(np.isfinite(own), own, np.nan)
+
+
+def unknown_text(rows: pd.DataFrame) -> str | None:
+    """Say which settings of a table were not watched for long enough to tell; None where all."""
+    short = rows[rows["watched_s"].notna()]
+    if short.empty:
+        return None
+    said = [f"{row['setting']} was watched only until {duration(row['watched_s'])}"
+            for row in short.head(_NAMED).to_dict("records")]  # fmt: skip
+    rest = len(short) - _NAMED
+    return ", ".join(said) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _ranked(place: Place, question: Question) -> tuple[Interval, np.ndarray, np.ndarray]:
     """Return means, the share of runs with a number, and the settings' order `[setting]`."""
-    means = mean_interval(place.values.T, question.confidence)
+    means = _means(place, question)
     runs = np.count_nonzero(~np.isnan(place.values), axis=1)
     known = np.where(runs > 0, 1 - place.filled / np.maximum(runs, 1), 0.0)
     order = np.lexsort((-known, np.nan_to_num(means.mean, nan=np.inf), known == 0))
     return means, known, order
+
+
+def _means(place: Place, question: Question) -> Interval:
+    """Estimate the mean of each setting by Student's t, a share of flags by Wilson's score."""
+    if not place.flags:
+        return mean_interval(place.values.T, question.confidence)
+    n = np.count_nonzero(~np.isnan(place.values), axis=1)
+    hits = np.abs(np.nansum(place.values, axis=1))
+    found = wilson_interval(hits, n, question.confidence)
+    if not question.larger:
+        return found
+    return Interval(-found.mean, -found.high, -found.low, n)
 
 
 def _undecided(
@@ -176,7 +235,9 @@ def _undecided(
     nothing = dict.fromkeys(
         ("ratio", "ratio_lo", "ratio_hi", "better_at_most", "p_holm", "probability"), np.nan
     )
-    rows = _rows(place, question, means).assign(**nothing, tied=False, winner=False)
+    rows = _rows(place, question, means).assign(
+        **nothing, tied=False, winner=False, watched_s=np.nan
+    )
     name = None if only is None else place.settings[only]
     judged = Verdict(place.names, name, None, [], _NONE, np.nan, np.nan, np.nan, "")
     return _judged(place, question, rows, judged)
@@ -200,17 +261,18 @@ def sentence_of(found: Verdict, question: Question) -> str:
         margin=question.delta,
         tied=found.tied,
         among="here" if found.place else "in the sweep",
+        unknown=found.unknown,
     )
 
 
 def _rows(place: Place, question: Question, means: Interval) -> pd.DataFrame:
     sign = -1.0 if question.larger else 1.0
-    bounds = sign * np.stack([means.low, means.high])
+    bounds = sign * np.stack([means.low, means.high]) + 0.0  # no minus zero
     return pd.DataFrame(place.names, index=range(len(place.values))).assign(
         setting=place.settings,
         config_id=place.config_ids,
         n=np.maximum(means.n, place.filled),
-        mean=sign * means.mean,
+        mean=sign * means.mean + 0.0,
         lo=bounds.min(axis=0),
         hi=bounds.max(axis=0),
         filled=place.filled,
@@ -222,17 +284,19 @@ def _pair(values: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
     return values[a][both], values[b][both]
 
 
-def _times_better(values: np.ndarray, winner: int, j: int, question: Question) -> Interval:
+def _times_better(place: Place, winner: int, j: int, question: Question) -> Interval:
     """Return how many times better the winner is than another, above 1 where it is."""
-    own, other = _pair(values, winner, j)
+    own, other = _pair(place.values, winner, j)
+    if place.flags and np.array_equal(own, other):  # nothing differs yet: no ratio without error
+        return _NONE
     if question.larger:
         return mean_ratio(-own, -other, question.confidence)
     return mean_ratio(other, own, question.confidence)
 
 
-def _p(values: np.ndarray, winner: int, j: int) -> float:
-    own, other = _pair(values, winner, j)
-    return t_test(own - other)
+def _p(place: Place, winner: int, j: int) -> float:
+    own, other = _pair(place.values, winner, j)
+    return sign_test(own != 0, other != 0) if place.flags else t_test(own - other)
 
 
 def together(verdicts: list[Verdict], question: Question) -> str:
@@ -285,8 +349,11 @@ def notes_of(table: pd.DataFrame, question: Question) -> list[str]:
     if filled and question.metric == "time_to_target_s":
         notes.append(
             f"{filled:,} runs did not reach the target: each counts as the longest that any run "
-            "of its place was watched"
+            "of its place was watched, in bounds of how much better it may be as its own watch"
         )
+        unknown = unknown_text(table)
+        if unknown:
+            notes.append(f"not known: {unknown}")
     elif filled and question.metric in WORKED:
         notes.append(f"{filled:,} runs in which nothing was accepted count as zero")
     elif filled:

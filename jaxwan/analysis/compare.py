@@ -33,7 +33,9 @@ FIGURES = (
     "level", "baseline", "metric", "confidence", "n", "dropped", "reached", "baseline_reached",
     "both_reached", "horizon_s", "mean", "baseline_mean", "difference", "difference_lo",
     "difference_hi", "ratio", "ratio_lo", "ratio_hi", "p", "p_holm", "variance_reduction",
+    "reach_difference", "reach_difference_lo", "reach_difference_hi", "reach_p",
 )  # fmt: skip
+_NOTED = 8  # rows without a difference that notes tell of
 
 
 class Pairs(NamedTuple):
@@ -67,11 +69,14 @@ def compare(
     difference. A ratio is a geometric mean, NaN where values are not all positive. Flags get
     McNemar's test. For `time_to_target_s`, `ratio` rests on the `both_reached` pairs; means and
     differences are restricted: times are capped at `horizon_s`, the longest time until which every
-    run of the two levels was watched; `reached` and `baseline_reached` count runs.
+    run of the two levels was watched; `reached` and `baseline_reached` count runs. Where nobody
+    reached the target before that, there is no difference to tell: NaN. `reach_difference` with
+    `_lo _hi` is that of the shares of runs that reached it, `reach_p` McNemar's exact p-value.
 
     Raises:
-        ValueError: for a column that is missing, not numeric or does not vary, a level that is not
-            there, settings that change together with `by`, or runs that cannot be told apart.
+        ValueError: for a target that no run reached, a column that is missing, not numeric or does
+            not vary, a level that is not there, settings that change together with `by`, or runs
+            that cannot be told apart.
     """
     _check(frame, by, metric)
     found = [
@@ -102,6 +107,21 @@ def _check(frame: pd.DataFrame, by: str, metric: str) -> None:
     missing = [name for name in needed if name not in frame]
     if missing:
         raise ValueError(f"no column {missing[0]!r} in the results")
+    if metric == TO_TARGET and not (frame["reached"].to_numpy(bool) & frame[metric].notna()).any():
+        raise ValueError(_why_no_times(frame))
+
+
+def _why_no_times(frame: pd.DataFrame) -> str:
+    """Say why no run reached its target, and what to do about it."""
+    if "timing_only" in frame and frame["timing_only"].to_numpy(bool).all():
+        return (
+            "these runs were timing-only, without a loss to reach: compare another metric than "
+            f"{TO_TARGET!r} (--metric time_s, say), or run them with training"
+        )
+    return (
+        f"no run reached its target, so there is no {TO_TARGET!r} to compare: run more steps, take "
+        "an easier target, or compare another metric (--metric loss_final, say)"
+    )
 
 
 def _own(frame: pd.DataFrame, by: str) -> list[str]:
@@ -230,8 +250,15 @@ def _measure_times(pairs: Pairs, confidence: float) -> dict[str, Any]:
         "baseline_reached": int(hit_b.sum()),
         "both_reached": int(both.sum()),
         "horizon_s": capped.horizon,
+        **_bounds("reach_difference", share_difference(hit_a, hit_b, confidence)),
+        "reach_p": sign_test(hit_a, hit_b),
     }
     row = _row(capped.a, capped.b, mean_interval(gap, confidence), t_test(gap), 0)
+    seen = np.concatenate([a[hit_a], b[hit_b]])
+    if not both.all() and not np.any(seen < capped.horizon):
+        unseen = ("mean", "baseline_mean", "difference", "difference_lo", "difference_hi", "p",
+                  "variance_reduction")  # fmt: skip
+        row |= dict.fromkeys(unseen, np.nan)
     return row | _bounds("ratio", geometric_ratio(a[both], b[both], confidence)) | counts
 
 
@@ -329,17 +356,32 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _reaching(row: Mapping[Any, Any], place: str) -> str:
+    """Say how much oftener a level reaches the target, where that is all there is to tell."""
+    gap, low, high = (f"{100 * row[f'reach_difference{side}']:+.0f}" for side in ("", "_lo", "_hi"))
+    level = f"{place}: {row['level']}" if place else row["level"]
+    return (
+        f"–: nobody arrived while all were watched; {level} reaches the target in {row['reached']} "
+        f"of {row['n']} runs, {row['baseline']!r} in {row['baseline_reached']}: {gap} points "
+        f"({low} to {high}), p {'' if row['reach_p'] < 0.001 else '= '}{_p(row['reach_p'])}"
+    )
+
+
 def _notes(table: pd.DataFrame) -> list[str]:
     first = table.iloc[0]
     notes = [
         f"{percent(first['confidence'])} intervals, paired by seed; "
-        "pairing worth: unpaired runs that one paired run replaces"
+        "pairing worth: unpaired pairs that one pair replaces"
     ]
     if "horizon_s" in table:
         caps = [duration(cap) for cap in sorted(table["horizon_s"].unique())]
         span = caps[0] if len(caps) == 1 else f"{caps[0]} to {caps[-1]}"
         notes.append(f"difference: times capped at {span}, until when every run was watched")
         notes.append("ratio: of the pairs in which both reached the target")
+        rows = zip(table.to_dict("records"), place_labels(table), strict=True)
+        said = [_reaching(row, label) for row, label in rows if math.isnan(row["difference"])]
+        notes += said[:_NOTED]
+        notes += [f"{len(said) - _NOTED} more in --json"] if len(said) > _NOTED else []
     if table["dropped"].any():
         notes.append(f"{table['dropped'].sum()} pairs left out: no finite value on one side")
     return notes

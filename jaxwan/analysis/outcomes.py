@@ -27,6 +27,7 @@ class Outcomes(NamedTuple):
 
     values: np.ndarray
     filled: np.ndarray  # bool
+    hopeful: np.ndarray  # the least that each may be: one on its way may arrive when its watch ends
 
 
 def prefers_larger(metric: str) -> bool:
@@ -73,7 +74,8 @@ def outcomes(runs: pd.DataFrame, metric: str, larger: bool, bound: float | None 
     A run that never reached the target counts as the longest that any run of the place was
     watched; one at whose speed nothing was accepted as zero; one without a finite value, or a
     diverged one's loss, as the worst finite value of the place. `bound` is that number if it is
-    known from before. NaN where nothing is finite.
+    known from before. NaN where nothing is finite. `hopeful` differs from the values in times to a
+    target only: a run that is still on its way counts as its own watch there.
     """
     values = values_of(runs, metric)
     known = np.isfinite(values)
@@ -81,7 +83,12 @@ def outcomes(runs: pd.DataFrame, metric: str, larger: bool, bound: float | None 
         bound = worst_value(runs, metric, values[known], larger)
     if metric == TO_TARGET:
         known &= values <= bound
-    return Outcomes(np.where(known, values, bound), ~known)
+    told = np.where(known, values, bound)
+    if metric != TO_TARGET or larger:
+        return Outcomes(told, ~known, told)
+    times, watched = watched_times(runs)
+    own = np.where(np.isfinite(times), times, watched)
+    return Outcomes(told, ~known, np.minimum(told, own))
 
 
 def worst_value(runs: pd.DataFrame, metric: str, known: np.ndarray, larger: bool) -> float:

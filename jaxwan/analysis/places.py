@@ -41,6 +41,8 @@ class Place(NamedTuple):
     config_ids: list[str]
     values: np.ndarray  # [setting, seed], NaN where not run; smaller is better
     filled: np.ndarray  # int [setting]; runs that were told a number
+    hopeful: np.ndarray  # [setting, seed]; values, but the own watch of a run still on its way
+    flags: bool  # values are yes or no
 
 
 def is_given(name: str) -> bool:
@@ -136,15 +138,19 @@ def place_of(
     sign = -1.0 if question.larger else 1.0
     flat = pd.DataFrame({
         "config": runs["config_id"].to_numpy(), "seed": runs["seed"].to_numpy(),
-        "value": sign * found.values,
+        "value": sign * found.values, "hopeful": sign * found.hopeful,
     })  # fmt: skip
     if flat.duplicated(["config", "seed"]).any():
         raise ValueError("several runs have one configuration and one seed")
     order = list(dict.fromkeys(flat["config"]))
-    values = flat.pivot(index="config", columns="seed", values="value").loc[order]
+    values, hopeful = (
+        flat.pivot(index="config", columns="seed", values=name).loc[order].to_numpy(np.float64)
+        for name in ("value", "hopeful")
+    )
     filled = pd.Series(found.filled).groupby(flat["config"].to_numpy()).sum().loc[order]
     labels = _labels(one_each(runs), chosen)
-    return Place(names, labels, order, values.to_numpy(np.float64), filled.to_numpy())
+    flags = pd.api.types.is_bool_dtype(runs[question.metric])
+    return Place(names, labels, order, values, filled.to_numpy(), hopeful, flags)
 
 
 def _labels(one: pd.DataFrame, chosen: list[str]) -> list[str]:

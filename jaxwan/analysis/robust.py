@@ -8,7 +8,7 @@ import pandas as pd
 from jaxwan.analysis.humane import percent
 from jaxwan.analysis.places import Place, Question
 from jaxwan.analysis.verdict import share
-from jaxwan.stats.best import robust
+from jaxwan.stats.best import least_shares, robust
 from jaxwan.stats.bootstrap import resample_weights
 
 CRITERIA = ("mean", "worst_decile", "regret")
@@ -49,15 +49,14 @@ def _judge(places: list[Place], over: str, question: Question) -> pd.DataFrame:
     drawn = [robust(values, weights) for weights in resample_weights(values.shape[2], DRAWS)]
     rest = {name: value for name, value in places[0].names.items() if name != over}
     table = pd.DataFrame(rest, index=range(len(names))).assign(
-        setting=names, rows=len(places), n=values.shape[2], mean=sign * found.mean,
-        worst_decile=sign * found.worst_decile, regret=found.regret,
+        setting=names, rows=len(places), n=values.shape[2], mean=sign * found.mean + 0.0,
+        worst_decile=sign * found.worst_decile + 0.0, regret=found.regret,
     )  # fmt: skip
     for name in CRITERIA:
         own = getattr(found, name)
-        wins = np.bincount([int(np.argmin(getattr(each, name))) for each in drawn],
-                           minlength=len(names))  # fmt: skip
         table[f"{name}_winner"] = np.arange(len(names)) == int(np.argmin(own))
-        table[f"{name}_probability"] = wins / DRAWS
+        again = np.array([getattr(each, name) for each in drawn])
+        table[f"{name}_probability"] = least_shares(again)
     return table
 
 

@@ -91,13 +91,14 @@ def verdict(
     margin: float = 0.05,
     tied: Sequence[str] = (),
     among: str = "in the sweep",
+    unknown: str | None = None,
 ) -> str:
     """Say in one sentence what to use, what it gains, and how sure it is.
 
     `ratio` says how many times better the winner is than the runner-up; `sure` is the confidence
     that nothing else is better by more than `margin`; `tied` are the others that the seeds cannot
-    tell from the winner. Without a winner no run has a number; without a runner-up there was
-    nothing to choose.
+    tell from the winner; `unknown` says who was not watched for long enough. Without a winner no
+    run has a number; without a runner-up there was nothing to choose.
     """
     if winner is None:
         return f"{missing(metric).capitalize()} {among}."
@@ -118,7 +119,9 @@ def verdict(
             if len(tied) > 1
             else (f", though {tied[0]} ties with it")
         )
-    if sure >= 0.5:
+    if unknown:
+        parts.append(f"what else may be better is not known: {unknown}")
+    elif sure >= 0.5:
         parts.append(
             f"with {sureness(sure)} confidence nothing else {among} is better by more than "
             f"{share(margin)}"

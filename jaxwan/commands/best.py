@@ -104,7 +104,8 @@ def tell_race(found: Race, as_json: bool) -> None:
     from jaxwan.analysis.best_table import best_records, render_best
 
     if as_json:
-        cost = {"certified": found.certified, "runs": found.spent, "runs_equal": found.equal}
+        cost = {"certified": found.certified, "probability": found.probability,
+                "runs": found.spent, "runs_equal": found.equal}  # fmt: skip
         print_json(best_records(found.best) | cost)
         return
     out.print(render_best(found.best), highlight=False)
@@ -112,5 +113,18 @@ def tell_race(found: Race, as_json: bool) -> None:
     saving = f", {times:.1f} times as many" if times >= 1.05 else ""
     told = f"{found.spent:,} runs; equally many for each would take {found.equal:,}{saving}"
     out.print(f"\n{told}", highlight=False)
-    if not found.certified:
+    out.print(correctness(found), highlight=False)
+    unknown = [each.unknown for each in found.best.verdicts if each.unknown]
+    if unknown:
+        out.print("not settled by any number of seeds: more steps would do", highlight=False)
+    elif not found.certified:
         out.print("not settled within --most seeds: more of them, or a larger --delta, would do")
+
+
+def correctness(found: Race) -> str:
+    """Say how probable it is that what a race chose is as good as the best, but for delta."""
+    from jaxwan.analysis.verdict import share, sureness
+
+    where = ", at the place where it is least" if len(found.best.verdicts) > 1 else ""
+    return (f"probability of correct selection, within {share(found.best.delta)} of the best: "
+            f"{sureness(found.probability)}{where}")  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from jaxwan.analysis.humane import number, percent
+from jaxwan.analysis.humane import percent
 from jaxwan.cache import keep_programs
 from jaxwan.commands.fields import Member, member_of
 from jaxwan.commands.shell import AsJson, out, print_json
@@ -62,6 +63,7 @@ def variance_command(
 
 def tell(found: Spread) -> None:
     """Print a spread as a sentence and a table."""
+    from jaxwan.analysis.wording import metric_text
     from jaxwan.decide.variance import records
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -76,15 +78,27 @@ def tell(found: Spread) -> None:
             span(record["total_lo"], record["total_hi"]),
             "█" * round(BAR * min(max(float(total or 0.0), 0.0), 1.0)),
         )  # fmt: skip
-    spread = f"{found.metric} is {number(found.mean)} on average, ± {number(found.deviation)}"
-    known = rows[0]["total"] is not None
-    verdict = f"; {rows[0]['source']} make most of that" if known else "; nothing varies"
-    out.print(f"[bold]{spread} from run to run{verdict}[/]\n", highlight=False, soft_wrap=True)
+    mean, around = (metric_text(found.metric, value) for value in (found.mean, found.deviation))
+    spread = f"{found.metric} is {mean} on average, ± {around}"
+    told = f"{spread} from run to run; {cause(rows[0])}"
+    out.print(f"[bold]{told}[/]\n", highlight=False, soft_wrap=True)
     out.print(table, highlight=False)
     notes = f"{found.runs:,} runs; shares of the variance (Sobol' indices), first order and total"
     if found.censored:
         notes += f"\n{percent(found.censored)} of the runs have no value and count as the worst"
     out.print(f"\n[dim]{notes}[/]", highlight=False)
+
+
+def cause(record: dict[str, Any]) -> str:
+    """Say how much of a spread its largest source makes, and no more than its interval does."""
+    if record["total"] is None:
+        return "nothing varies"
+    low = 0.0 if record["total_lo"] is None else float(record["total_lo"])
+    if low > 0.5:
+        return f"{record['source']} make most of that"
+    if low >= 0.01:
+        return f"{record['source']} make at least {percent(math.floor(100 * low) / 100)} of that"
+    return "the seeds are too few to say what makes that"
 
 
 def share(value: Any) -> str:

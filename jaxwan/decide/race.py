@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxwan.analysis.best import Best, Judged, answer, judge, sentence_of
+from jaxwan.analysis.best import (
+    Best,
+    Judged,
+    answer,
+    judge,
+    longest_watch,
+    sentence_of,
+    unknown_text,
+)
 from jaxwan.analysis.outcomes import check_metric, outcomes, prefers_larger, worst_value
 from jaxwan.analysis.places import Place, Question, by_place, place_of, roles
 from jaxwan.columns import COLUMNS, identity_columns
@@ -28,6 +36,7 @@ class Race(NamedTuple):
 
     best: Best
     certified: bool  # at every place nothing is better by more than delta
+    probability: float  # posterior, from below, that what was chosen is within delta of the best
     spent: int  # runs
     equal: int  # runs that as many seeds for each would take, for the same guarantee
     runs: pd.DataFrame
@@ -118,7 +127,10 @@ class _Course:
         self.bound = worst_value(begun, question.metric, known, question.larger)
 
     def sample(self, configs: list[int], seeds: range) -> np.ndarray:
-        """Return the metric of runs `[configuration, seed]`; the first seeds are there already."""
+        """Return the metric of runs, and the best it may be `[2, configuration, seed]`.
+
+        The first seeds are there already.
+        """
         if seeds.start < self.first:
             runs = self.parts[0]
         else:
@@ -126,9 +138,12 @@ class _Course:
             self.parts.append(runs)
         found = outcomes(runs, self.question.metric, self.question.larger, self.bound)
         flat = pd.DataFrame({"config": runs["config_id"].to_numpy(),
-                             "seed": runs["seed"].to_numpy(), "value": found.values})  # fmt: skip
-        table = flat.pivot(index="config", columns="seed", values="value")
-        return table.loc[[self.ids[j] for j in configs], list(seeds)].to_numpy(np.float64)
+                             "seed": runs["seed"].to_numpy(), "value": found.values,
+                             "hopeful": found.hopeful})  # fmt: skip
+        ids = [self.ids[j] for j in configs]
+        tables = (flat.pivot(index="config", columns="seed", values=name)
+                  for name in ("value", "hopeful"))  # fmt: skip
+        return np.stack([own.loc[ids, list(seeds)].to_numpy(np.float64) for own in tables])
 
     def place(self) -> Place:
         """Return all runs so far as a table of settings and seeds."""
@@ -152,14 +167,14 @@ def _one(course: _Course, sizes: list[int], tell: Tell | None) -> _Raced:
 
     found = select(
         course.sample, len(labels), question.delta, question.confidence,
-        larger=question.larger, sizes=sizes, tell=report,
+        larger=question.larger, flags=course.place().flags, sizes=sizes, tell=report,
     )  # fmt: skip
     return course, course.place(), found
 
 
 def _joined(found: list[_Raced], question: Question) -> Race:
     """Judge every place with the bounds that hold under repeated looks."""
-    judged, equal, certified = [], 0, True
+    judged, equal, certified, chance = [], 0, True, 1.0
     for _, place, selection in found:
         own = judge(place, question)
         if selection is None:
@@ -169,9 +184,10 @@ def _joined(found: list[_Raced], question: Question) -> Race:
         judged.append(_under_looks(own, selection, place, question))
         equal += _equal(selection, question.confidence)
         certified = certified and selection.certified
+        chance = min(chance, selection.probability)
     best = answer(judged, question)
     runs = pd.concat([part for course, _, _ in found for part in course.parts], ignore_index=True)
-    return Race(best, certified, len(runs), equal, runs)
+    return Race(best, certified, chance, len(runs), equal, runs)
 
 
 def _under_looks(found: Judged, selection: Selection, place: Place, question: Question) -> Judged:
@@ -180,15 +196,18 @@ def _under_looks(found: Judged, selection: Selection, place: Place, question: Qu
         return found
     scale = abs(float(selection.mean[selection.winner])) or 1.0
     settings = range(len(place.settings))
+    unseen = np.isin(settings, selection.unknown)
     rows = found.rows.assign(
-        better_at_most=pd.Series(np.maximum(selection.better, 0.0) / scale, index=settings),
+        better_at_most=pd.Series(np.maximum(selection.better, 0.0) / scale + 0.0, index=settings),
         tied=pd.Series(settings).isin(selection.tied),
+        watched_s=pd.Series(np.where(unseen, longest_watch(place), np.nan), index=settings),
     )
     tied = [place.settings[j] for j in selection.tied]
     verdict = found.verdict._replace(
         tied=[name for name in tied if name != found.verdict.winner],
         regret=selection.regret / scale,
         sure=question.confidence if selection.certified else np.nan,
+        unknown=unknown_text(rows),
     )
     return Judged(rows, verdict._replace(sentence=sentence_of(verdict, question)))
 

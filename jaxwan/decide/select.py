@@ -14,7 +14,8 @@ and whom to follow. Then the bound on i's lead over whoever leads at the end is 
 most δ. Correlation between configurations (common random numbers) is free to be anything. The
 bound needs no gap of δ between the best and the second, unlike the indifference-zone procedures of
 Rinott 1978 and Kim and Nelson 2001; that a certified contender stops is as in LUCB (Kalyanakrishnan
-et al. 2012).
+et al. 2012). Flags have Tango's score bound in the place of t's, for which seeds that do not
+differ are no proof that none will.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from jaxwan.stats.best import Gaps, better_at_most, gaps, not_watched, surely_within
+
 Floats = NDArray[np.float64]
-Sampler = Callable[[list[int], range], Floats]  # configurations, seeds -> [configuration, seed]
+Sampler = Callable[[list[int], range], Floats]  # configs, seeds -> [(2,) configuration, seed]
 Tell = Callable[["Look"], None]
 FIRST, MOST, GROWTH = 64, 4096, 2**0.5
 
@@ -37,7 +40,7 @@ class Look(NamedTuple):
     """How far a selection is."""
 
     leader: int
-    open: int  # contenders not certified
+    open: int  # contenders not certified whom seeds may help
     seeds: int  # spent so far, over all configurations
 
 
@@ -50,6 +53,7 @@ class Selection(NamedTuple):
     regret: float  # bound on how much better anything else is, at the confidence
     better: Floats  # bound of each on how much better it is than the winner
     tied: list[int]  # winner included: those that the winner is not surely better than
+    unknown: list[int]  # tied or not certified only for what was not watched: no seeds would help
     probability: float  # that the winner is within delta of the best, from below
     spent: NDArray[np.int64]  # seeds of each
     mean: Floats
@@ -80,6 +84,7 @@ def select(
     *,
     relative: bool = True,
     larger: bool = False,
+    flags: bool | None = None,
     sizes: list[int] | None = None,
     tell: Tell | None = None,
 ) -> Selection:
@@ -87,26 +92,32 @@ def select(
 
     `delta` is a share of the leader's mean after the first seeds if `relative`, else in units of
     the metric. `sample` returns finite values `[configuration, seed]`; seeds count from zero and
-    are asked for once. `larger` prefers large values.
+    are asked for once. Where values are not all known it returns `[2, configuration, seed]`: what
+    they count as, and the best that they may be; who could be better only by the latter gets no
+    more seeds, and is not certified. `larger` prefers large values. `flags` says that values are 0
+    or 1, which is so by itself if the first ones are.
 
     Raises:
         ValueError: for fewer than two configurations, or a delta or confidence out of range.
     """
     _check(k, delta, confidence)
     looks = look_sizes() if sizes is None else sizes
-    tail = (1 - confidence) / ((k - 1) * len(looks))
     sign = -1.0 if larger else 1.0
     table = _Table(sample, k, sign)
     table.extend(range(k), looks[0])
+    table.flags = bool(np.isin(table.values, (0, sign)).all()) if flags is None else flags
     width = delta * abs(float(table.means().min())) if relative else delta
     while True:
-        leader, better = table.bounds(tail)
-        open_ones = [j for j in range(k) if j != leader and better[j] > width]
+        leader, hopeful, told = table.lead()
+        better = better_at_most(hopeful, leader, confidence, len(looks))
+        least = better if told is hopeful else better_at_most(told, leader, confidence, len(looks))
+        open_ones = [j for j in range(k) if j != leader and min(better[j], least[j]) > width]
         if tell:
             tell(Look(leader, len(open_ones), int(table.spent.sum())))
         if not open_ones or not table.advance(leader, open_ones, looks):
             break
-    return _verdict(table, leader, better, width)
+    sure = surely_within(hopeful, leader, width)
+    return _verdict(table, leader, better, least, width, sure)
 
 
 def _check(k: int, delta: float, confidence: float) -> None:
@@ -123,7 +134,8 @@ class _Table:
 
     def __init__(self, sample: Sampler, k: int, sign: float) -> None:
         self.sample, self.sign = sample, sign
-        self.values = np.empty((k, 0))
+        self.values = self.hopeful = np.empty((k, 0))
+        self.flags = self.unsure = False
         self.spent = np.zeros(k, np.int64)
 
     def extend(self, configs: range | list[int], size: int) -> None:
@@ -131,11 +143,15 @@ class _Table:
         if size > self.values.shape[1]:
             more = np.full((len(self.values), size - self.values.shape[1]), np.nan)
             self.values = np.concatenate([self.values, more], axis=1)
+            self.hopeful = np.concatenate([self.hopeful, more], axis=1)
         for start in np.unique(self.spent[list(configs)]):
             own = [j for j in configs if self.spent[j] == start]
             if start < size:
                 found = np.asarray(self.sample(own, range(int(start), size)), np.float64)
-                self.values[own, start:size] = self.sign * found
+                told, hopeful = found if found.ndim == 3 else (found, found)
+                self.unsure |= bool(np.any(hopeful != told))
+                self.values[own, start:size] = self.sign * told
+                self.hopeful[own, start:size] = self.sign * hopeful
                 self.spent[own] = size
 
     def advance(self, leader: int, contenders: list[int], looks: list[int]) -> bool:
@@ -153,54 +169,32 @@ class _Table:
         """Return the mean of each configuration over its seeds."""
         return np.array([row[:n].mean() for row, n in zip(self.values, self.spent, strict=True)])
 
-    def bounds(self, tail: float) -> tuple[int, Floats]:
-        """Return the leader, and the bound on how much better than it each one is."""
-        means = self.means()
-        leader = int(np.argmin(means))
-        better = np.full(len(means), -np.inf)
-        for n in np.unique(self.spent):
-            own = np.flatnonzero(np.minimum(self.spent, self.spent[leader]) == n)
-            if len(own):
-                gap = self.values[leader, :n] - self.values[own, :n]
-                better[own] = gap.mean(axis=1) + special.stdtrit(n - 1, 1 - tail) * (
-                    gap.std(axis=1, ddof=1) / np.sqrt(n)
-                )
-        better[leader] = 0.0
-        return leader, better
+    def lead(self) -> tuple[int, Gaps, Gaps]:
+        """Return the leader, and how much better each may be: at the most hopeful, and as told."""
+        leader = int(np.argmin(self.means()))
+        told = gaps(self.values, leader, flags=self.flags)
+        if not self.unsure:
+            return leader, told, told
+        return leader, gaps(self.values, leader, self.hopeful, self.flags), told
 
 
-def _verdict(table: _Table, leader: int, better: Floats, width: float) -> Selection:
-    tied = [j for j in range(len(better)) if j == leader or better[j] >= 0]
+def _verdict(
+    table: _Table, leader: int, better: Floats, least: Floats, width: float, sure: float
+) -> Selection:
+    unseen = not_watched(better, least, width)
     return Selection(
         winner=leader,
         certified=bool(np.all(better <= width)),
         delta=width,
         regret=float(max(better.max(), 0.0)),
         better=better,
-        tied=tied,
-        probability=_within(table, leader, width),
+        tied=[j for j in range(len(better)) if j == leader or better[j] >= 0],
+        unknown=np.flatnonzero(unseen).tolist(),
+        probability=sure,
         spent=table.spent,
-        mean=table.sign * table.means(),
-        values=table.sign * table.values,
+        mean=table.sign * table.means() + 0.0,
+        values=table.sign * table.values + 0.0,
     )
-
-
-def _within(table: _Table, leader: int, width: float) -> float:
-    """Bound from below the posterior probability that the leader is within `width` of the best.
-
-    One minus the sum over the others of the t probability of being better by more (Bonferroni, as
-    the probability of good selection of Branke, Chick and Schmidt 2007), on the seeds both have.
-    """
-    wrong = 0.0
-    for j in range(len(table.values)):
-        if j == leader:
-            continue
-        n = int(min(table.spent[j], table.spent[leader]))
-        gap = table.values[leader, :n] - table.values[j, :n]
-        error = gap.std(ddof=1) / np.sqrt(n)
-        short = width - gap.mean()
-        wrong += float(special.stdtr(n - 1, -short / error)) if error > 0 else float(short < 0)
-    return max(0.0, 1.0 - wrong)
 
 
 def equal_allocation(sigma: float, delta: float, k: int, confidence: float = 0.95) -> int:

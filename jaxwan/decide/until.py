@@ -21,7 +21,7 @@ from jaxwan.analysis.outcomes import LOSSES, TO_TARGET, watched_times
 from jaxwan.decide.race import known_metric
 from jaxwan.experiment.errors import InputError
 from jaxwan.stats.intervals import Interval, mean_interval, wilson_interval
-from jaxwan.stats.survival import restricted_mean
+from jaxwan.stats.survival import kaplan_meier, restricted_mean, survival_quantile
 
 FIRST, MOST = 64, 1024
 
@@ -73,12 +73,13 @@ def targets_of(text: str) -> tuple[Target, ...]:
 def interval_of(runs: pd.DataFrame, metric: str, confidence: float = 0.95) -> Interval:
     """Return the interval that decides: Wilson's of a flag, the restricted mean of a censored time.
 
-    A loss has none while a run diverges, a time to target while no run gets there, and no metric
-    where no run has a value.
+    A loss has none while a run diverges, a time to target until the median is seen (Kaplan–Meier),
+    and no metric where no run has a value.
     """
     if metric == TO_TARGET:
         times, watched = watched_times(runs)
-        if not np.isfinite(times).any():  # the mean of the watches says nothing of the time
+        median = survival_quantile(kaplan_meier(times, watched), 0.5).mean
+        if not np.isfinite(median):  # the mean of the watches says nothing of the time
             return Interval(np.inf, np.nan, np.nan, len(times))
         return restricted_mean(times, watched, confidence=confidence)
     if pd.api.types.is_bool_dtype(runs[metric]):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from jaxwan.stats.intervals import Floats
+from jaxwan.stats.paired import share_bound, share_tail
 
 
 class Gaps(NamedTuple):
@@ -20,30 +21,46 @@ class Gaps(NamedTuple):
     mean: Floats  # above zero: better
     error: Floats  # standard error
     n: np.ndarray
+    up: np.ndarray | None = None  # of flags: seeds in which it alone does well
+    down: np.ndarray | None = None  # seeds in which the winner alone does
 
 
-def gaps(values: Floats, winner: int) -> Gaps:
-    """Return the paired differences of the winner to each configuration."""
-    gap = values[winner] - values
+def gaps(
+    values: Floats, winner: int, hopeful: Floats | None = None, flags: bool = False
+) -> Gaps:
+    """Return the paired differences of the winner to each configuration.
+
+    `hopeful` are the least that the values of the others may be, where those are not known; `flags`
+    says that values are 0 or 1 (or −1), whose spread over a few seeds says little of their error.
+    """
+    gap = values[winner] - (values if hopeful is None else hopeful)
+    gap[winner] = 0.0 * values[winner]
     n = np.count_nonzero(~np.isnan(gap), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(gap, axis=1) / n
         error = np.sqrt(np.nansum((gap - mean[:, None]) ** 2, axis=1) / (n - 1) / n)
-    return Gaps(mean, error, n)
+    if not flags:
+        return Gaps(mean, error, n)
+    return Gaps(mean, error, n, np.sum(gap > 0, axis=1), np.sum(gap < 0, axis=1))
 
 
-def better_at_most(found: Gaps, winner: int, confidence: float) -> Floats:
+def better_at_most(found: Gaps, winner: int, confidence: float, looks: int = 1) -> Floats:
     """Bound how much better than the winner each configuration is, all at once `[k]`.
 
     Multiple comparisons with the best (Hsu 1984), paired, by Bonferroni: the bounds of the truly
-    best one's lead over each other hold together with this confidence, so whichever is chosen, the
-    largest bound is a bound of its regret. NaN where fewer than two seeds are shared.
+    best one's lead over each other hold together with this confidence, at each of several looks, so
+    whichever is chosen, the largest bound is a bound of its regret. Student's t, of flags Tango's
+    score (`share_bound`). NaN where fewer than two seeds are shared.
     """
     k = len(found.mean)
-    tail = (1 - confidence) / max(k - 1, 1)
-    with np.errstate(invalid="ignore"):
+    tail = (1 - confidence) / (max(k - 1, 1) * looks)
+    if found.up is None or found.down is None:
         reach = special.stdtrit(np.maximum(found.n - 1, 1), 1 - tail)
-        bound = np.where(found.n >= 2, found.mean + reach * found.error, np.nan)
+        with np.errstate(invalid="ignore"):
+            bound = found.mean + reach * found.error
+    else:
+        bound = share_bound(found.up, found.down, found.n, tail)
+    bound = np.where(found.n >= 2, bound, np.nan)
     bound[winner] = 0.0
     return bound
 
@@ -52,7 +69,9 @@ def surely_within(found: Gaps, winner: int, margin: float) -> float:
     """Return the confidence with which nothing is better than the winner by more than `margin`.
 
     The confidence at which the largest bound of `better_at_most` is the margin, or more: the sum
-    of the tails is taken one by one. Zero where the seeds say nothing.
+    of the tails is taken one by one (Bonferroni, as the probability of good selection of Branke,
+    Chick and Schmidt 2007). Values without any spread are taken to be certain, flags are not. Zero
+    where the seeds say nothing.
     """
     wrong = 0.0
     for j in range(len(found.mean)):
@@ -61,11 +80,21 @@ def surely_within(found: Gaps, winner: int, margin: float) -> float:
         if found.n[j] < 2:
             return 0.0
         short = margin - found.mean[j]
-        if found.error[j] > 0:
+        if found.up is not None and found.down is not None:
+            wrong += float(share_tail(found.up[j], found.down[j], found.n[j], margin))
+        elif found.error[j] > 0:
             wrong += float(special.stdtr(found.n[j] - 1, -short / found.error[j]))
         else:
             wrong += float(short < 0)
     return max(0.0, 1.0 - wrong)
+
+
+def not_watched(better: Floats, least: Floats, margin: float) -> np.ndarray:
+    """Tell who may be as good, or better by a margin, for what was not watched alone `[k]`.
+
+    `better` are bounds from the hopeful values, `least` those from what runs count as.
+    """
+    return ((least < 0) & (better >= 0)) | ((least <= margin) & (better > margin))
 
 
 def probability_best(values: Floats, draws: int = 20_000, seed: int = 0) -> Floats:
@@ -90,7 +119,13 @@ def probability_best(values: Floats, draws: int = 20_000, seed: int = 0) -> Floa
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((draws, k)) * np.sqrt(scale)
     drawn = mean + noise @ axes.T
-    room = 1e-12 * np.abs(drawn).max(initial=0.0)
+    return least_shares(drawn)
+
+
+def least_shares(drawn: Floats) -> Floats:
+    """Return in what share of `drawn [draw, k]` each is the least `[k]`; ties are shared."""
+    finite = np.abs(drawn[np.isfinite(drawn)])
+    room = 1e-12 * finite.max(initial=0.0)
     least = drawn <= drawn.min(axis=1, keepdims=True) + room
     return np.asarray((least / least.sum(axis=1, keepdims=True)).mean(axis=0))
 

@@ -81,8 +81,41 @@ def share_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> In
     return Interval(a.mean() - b.mean(), low, high, n)
 
 
+def share_tail(up: ArrayLike, down: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
+    """Return the one-sided p-value of P(a) − P(b) ≥ margin for paired flags, margin above −1.
+
+    `up` counts the pairs in which only a holds, `down` those in which only b does. Tango's score
+    (1998, Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design): the spread is that under the margin, so pairs that never differ are no
+    proof that they never will; without a margin it is McNemar's. 1 where n is zero.
+    """
+    up, down, n, margin = (np.asarray(each, np.float64) for each in (up, down, n, margin))
+    linear = -up - down + (2 * n - up + down) * margin
+    room = margin * (1 - margin)
+    root = np.sqrt(np.maximum(linear**2 + 8 * n * down * room, 0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        only_b = np.maximum(root - linear, 0.0) / (4 * n)
+        error = np.sqrt(np.maximum(n * (2 * only_b + room), 0.0))
+        score = np.where(error > 0, (n * margin - (up - down)) / error, 0.0)
+    below = np.where((error == 0) & (margin >= 1), np.inf, score)
+    return np.asarray(np.where(n > 0, special.ndtr(-below), 1.0))
+
+
+def share_bound(up: ArrayLike, down: ArrayLike, n: ArrayLike, tail: float) -> Floats:
+    """Return the upper bound of P(a) − P(b) at a one-sided tail: where `share_tail` falls to it."""
+    up, down, n = (np.asarray(each, np.float64) for each in (up, down, n))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        low = np.where(n > 0, (up - down) / n, 1.0)
+    high = np.ones_like(low)
+    for _ in range(32):
+        middle = (low + high) / 2
+        open_yet = share_tail(up, down, n, middle) > tail
+        low, high = np.where(open_yet, middle, low), np.where(open_yet, high, middle)
+    return high
+
+
 def variance_reduction(a: ArrayLike, b: ArrayLike) -> float:
-    """Return (var a + var b) / var(a − b): how many times the pairs are worth unpaired runs.
+    """Return (var a + var b) / var(a − b): how many unpaired pairs one pair is worth.
 
     Infinite where the difference does not vary though the values do; NaN where nothing varies.
     """

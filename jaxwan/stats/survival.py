@@ -8,6 +8,7 @@ unreached run: up to there nothing is censored and nothing is assumed.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Curve(NamedTuple):
     greenwood: Floats  # Σ d / (Y (Y − d)); the variance of the curve over its square
     at_risk: Floats
     events: Floats
-    last: float  # time until which anything is known
+    seen: Floats  # [run], how long each was on its way, rising
     n: int
 
 
@@ -65,16 +66,17 @@ def kaplan_meier(times: ArrayLike, watched: ArrayLike) -> Curve:
     with np.errstate(divide="ignore"):
         greenwood = np.cumsum(events / (at_risk * (at_risk - events).astype(np.float64)))
     survival = np.cumprod(1 - events / at_risk)
-    last = float(seen.max(initial=0.0))
     counts = at_risk.astype(np.float64), events.astype(np.float64)
-    return Curve(at, survival.astype(np.float64), greenwood, *counts, last, len(seen))
+    return Curve(at, survival.astype(np.float64), greenwood, *counts, ordered, len(seen))
 
 
 def survival_quantile(curve: Curve, q: float, confidence: float = 0.95) -> Interval:
-    """Return the time by which a share q got there; bounds and estimate may be infinite.
+    """Return the time by which a share q got there; estimate and high bound may be infinite.
 
     Brookmeyer and Crowley 1982: all times that a test of "the share is q here" would not reject,
-    with the log(−log) transform of the curve. Infinite: not known to happen while one watched.
+    with the log(−log) transform of the curve. Infinite: not known to happen while one watched. The
+    low bound is no later than the watch of enough runs to say so: as many as would not all be on
+    their way if a share q got there, but with the tail's probability.
     """
     z = special.ndtri(1 - tail_of(confidence))
     if curve.n == 0:
@@ -83,7 +85,7 @@ def survival_quantile(curve: Curve, q: float, confidence: float = 0.95) -> Inter
     level = (1 - q) * (1 + 1e-12)
     return Interval(
         _first(curve, curve.survival <= level),
-        _first(curve, low <= level),
+        min(_first(curve, low <= level), _watched(curve, q, tail_of(confidence))),
         _first(curve, high <= level),
         curve.n,
     )
@@ -102,6 +104,16 @@ def _band(curve: Curve, z: float) -> tuple[Floats, Floats]:
 
 def _first(curve: Curve, holds: np.ndarray) -> float:
     return float(curve.time[np.argmax(holds)]) if holds.any() else np.inf
+
+
+def _watched(curve: Curve, q: float, tail: float) -> float:
+    """Return the time until which enough runs were watched to bound a quantile from below.
+
+    If a share q had got there, all of m runs would be on their way with probability (1 − q)^m.
+    """
+    enough = max(math.ceil(math.log(tail) / math.log1p(-q)), 1) if 0 < q < 1 else 1
+    long = float(curve.seen[-enough]) if curve.n >= enough else 0.0
+    return max(long, float(curve.time[-1]) if len(curve.time) else 0.0)
 
 
 def restricted_mean(
