@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.sweepfile import Sweep
-from jaxwan.results import Results
+from jaxwan.manifest import MANIFEST
+from jaxwan.results import LEARNED, Results
 from jaxwan.rounds import joined, round_folder, round_folders
-from jaxwan.store import MANIFEST, Store
+from jaxwan.store import Store
 from jaxwan.sweep import Executor, Job, Report, plan_job, run_in_memory, run_in_store
 
 
@@ -48,6 +49,7 @@ def run_until(
     if most < first:
         raise InputError(f"expected at least {first} seeds at most, got {most}", "--most")
     experiments, warnings = own.resolve()
+    check_learned([each.metric for each in targets], experiments, "--until")
     by_id = {config_id(each): each for each in experiments}
     seeds = list(itertools.islice(seed_stream(own.seeds), most))
     executor = partial(_executor, ray=ray, learn_once=learn_once)
@@ -58,6 +60,21 @@ def run_until(
     frame, curves = joined(done.frames, done.curves)
     labels = _labels(frame)
     return Results(frame, curves, own.question, [*warnings, *wide_notes(frame, targets, labels)])
+
+
+def check_learned(metrics: Sequence[str], experiments: Sequence[Resolved], place: str) -> None:
+    """Refuse what only learning gives, where all is timing only, before anything is run.
+
+    Raises:
+        InputError: with other metrics.
+    """
+    if not all(each.timing_only for each in experiments):
+        return
+    for metric in metrics:
+        if metric in LEARNED:
+            raise InputError(f"no run will have a value of {metric!r}, for nothing is learned "
+                             "(timing_only); use another, such as time_s or throughput_ratio",
+                             place)  # fmt: skip
 
 
 def _labels(frame: pd.DataFrame) -> dict[str, str]:

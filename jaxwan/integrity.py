@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxwan.columns import COLUMNS
-from jaxwan.parts import CURVES, ROWS, BadPart, Stamp, frame_of
+from jaxwan.manifest import MANIFEST, stamps
+from jaxwan.parts import CURVES, ROWS, STAMP, TEMP, BadPart, Stamp, frame_of
 from jaxwan.store import ASIDE, Store
 
-AGAIN = "run the same sweep again to fill it in"
+AGAIN = "run the same sweep again"
+FILL = f"{AGAIN} to fill it in"
 REPAIR = f"run verify --repair, which moves it to {ASIDE}/, then {AGAIN}"
 
 
 class Finding(NamedTuple):
     """One thing wrong with a store: what, where, and what helps."""
 
-    kind: str  # missing, unfinished, damaged, foreign or wrong
+    kind: str  # missing, unfinished, damaged, foreign, wrong or stray
     chunk: str
     place: str
     problem: str
@@ -42,6 +45,8 @@ class _Plan:
 
     def problem(self, chunk: str, stamp: Stamp, rows: pd.DataFrame) -> str | None:
         """Say what is wrong with the runs of a chunk, or cross them off."""
+        if self.runs and chunk not in self.runs:
+            return "the manifest has no such chunk"
         wanted = self.runs.get(chunk)
         if len(rows) != stamp.runs or wanted not in (None, len(rows)):
             return f"{len(rows)} runs, not {stamp.runs if wanted is None else wanted}"
@@ -62,12 +67,12 @@ def _absent(store: Store) -> Iterator[Finding]:
     begun = [name for name in absent if (store.parts / (name + ROWS)).exists()]
     for name in begun:
         place = str(store.parts / (name + ROWS))
-        yield Finding("unfinished", name, place, "its stamp is missing", AGAIN)
+        yield Finding("unfinished", name, place, "its stamp is missing", FILL)
     rest = [name for name in absent if name not in set(begun)]
     if rest:
         some = ", ".join(rest[:3]) + (", …" if len(rest) > 3 else "")
         count = f"{len(rest)} of {len(store.chunks)} chunks"
-        yield Finding("missing", some, str(store.parts), f"{count} are not stored", AGAIN)
+        yield Finding("missing", some, str(store.parts), f"{count} are not stored", FILL)
 
 
 def _wrong(store: Store, plan: _Plan, name: str) -> str | None:
@@ -85,6 +90,30 @@ def _wrong(store: Store, plan: _Plan, name: str) -> str | None:
     return plan.problem(name, stamp, rows)
 
 
+def _stray(store: Store) -> Iterator[Finding]:
+    """Name the files that are no chunk's; those that a writer has just begun are left alone."""
+    names = set(store.chunks)
+    own = {name + ending for name in names for ending in (STAMP, ROWS, CURVES)}
+    for file in sorted(store.parts.glob("*")):
+        if file.name not in own and file.suffix != TEMP:
+            yield Finding("stray", file.name, str(file), "it is no chunk's", REPAIR)
+
+
+def manifest_problem(store: Store) -> str | None:
+    """Say so where no part is one of the manifest's chunks: then it is the manifest that is wrong.
+
+    Setting parts aside would empty a good folder.
+    """
+    found, planned = stamps(store.parts), set(store.planned)
+    if not found or any(s.sweep == store.sweep and s.chunk in planned for s in found):
+        return None
+    owners = ", ".join(sorted({stamp.sweep for stamp in found}))
+    return (
+        f"{store.path / MANIFEST} is of sweep {store.sweep}, or of other chunks, all parts are of "
+        f"{owners}: put theirs back; or remove it, then {AGAIN}, which writes it anew"
+    )
+
+
 def verify(store: Store) -> list[Finding]:
     """Read every part: its checksums, its columns, and whether its runs are the planned ones."""
     found, plan = [], _Plan(store.manifest)
@@ -97,13 +126,22 @@ def verify(store: Store) -> list[Finding]:
             continue
         if problem:
             found.append(Finding("wrong", name, place, problem, REPAIR))
-    return [*found, *_absent(store)]
+    return [*found, *_stray(store), *_absent(store)]
 
 
 def repair(store: Store, findings: list[Finding]) -> list[str]:
-    """Set the chunks aside that are damaged, foreign or wrong, and name them."""
-    bad = [f.chunk for f in findings if f.kind not in ("missing", "unfinished")]
-    chunks = list(dict.fromkeys(bad))
-    for chunk in chunks:
-        store.set_aside(chunk)
-    return chunks
+    """Set aside the chunks that are damaged, foreign or wrong, and stray files, and name them.
+
+    Raises:
+        ValueError: where all parts would go; nothing is moved then.
+    """
+    problem = manifest_problem(store)
+    if problem:
+        raise ValueError(problem)
+    bad = {f.chunk: f for f in findings if f.kind not in ("missing", "unfinished")}
+    for name, finding in bad.items():
+        if finding.kind == "stray":
+            store.move_aside([Path(finding.place)])
+        else:
+            store.set_aside(name)
+    return list(bad)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxwan.parts import BadPart
+from jaxwan.rounds import round_folders
 from jaxwan.store import Store
 
 
@@ -57,6 +58,12 @@ def merge(
             written then.
         OSError: when the disk refuses.
     """
+    for folder in folders:
+        if round_folders(folder):
+            raise ValueError(
+                f"{folder} holds rounds (--until), which cannot be merged: who gets more seeds is "
+                "decided on all runs; run such a sweep into one folder"
+            )
     stores = [Store(folder) for folder in folders]
     if not stores:
         raise ValueError("give at least one folder to merge")

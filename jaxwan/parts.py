@@ -13,10 +13,10 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -25,10 +25,6 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from jaxwan.columns import Column, typed
 
 ROWS, CURVES, STAMP, TEMP = ".parquet", ".curves.parquet", ".json", ".tmp"
-KINDS: dict[str, type] = {
-    "sweep": dict, "sweep_hash": str, "question": str, "warnings": list, "versions": dict,
-    "chunks": list, "runs": int,
-}  # fmt: skip
 TRIES = 3  # at a file whose temporary somebody sweeps up
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -48,7 +44,10 @@ class BadPart(ValueError):
     """A part that is not what its stamp says: damaged, foreign or missing."""
 
     def __init__(self, kind: str, file: Path, why: str) -> None:
-        super().__init__(f"{file} is {kind} ({why}); run the same sweep again to fill it in")
+        super().__init__(
+            f"{file} is {kind} ({why}); run the same sweep again to fill it in, or set it aside by "
+            "verify --repair"
+        )
         self.kind, self.file, self.why = kind, file, why
 
 
@@ -214,33 +213,3 @@ def write_errors(folder: Path, what: str) -> Iterator[None]:
             f"cannot write {what} to {folder}: {error.strerror or error}; finished chunks stay "
             f"readable, {remedy} and run the same sweep again to go on",
         ) from error
-
-
-def as_json(manifest: Mapping[str, Any]) -> bytes:
-    """Encode a manifest: a line per chunk, the rest indented."""
-    chunks = [json.dumps(chunk, default=str) for chunk in manifest.get("chunks", [])]
-    rest = {name: value for name, value in manifest.items() if name != "chunks"}
-    text = json.dumps({**rest, "chunks": []}, indent=1, default=str)
-    listed = "[\n  " + ",\n  ".join(chunks) + "\n ]" if chunks else "[]"
-    return (text.removesuffix("[]\n}") + listed + "\n}\n").encode()
-
-
-def manifest_problem(manifest: Any) -> str | None:
-    """Say what is not as a manifest has it, or None."""
-    if not isinstance(manifest, dict):
-        return "it is no table"
-    for name, kind in KINDS.items():
-        if not isinstance(manifest.get(name, kind()), kind):
-            return f"{name} is {type(manifest[name]).__name__}, not {kind.__name__}"
-    for chunk in manifest.get("chunks", []):
-        own = chunk.get("name") if isinstance(chunk, dict) else None
-        if not (isinstance(own, str) and SAFE_NAME.fullmatch(own)):
-            return "a chunk has no name"
-        if not isinstance(chunk.get("runs", 0), int):
-            return f"runs of chunk {own} are no number"
-    sweep = manifest.get("sweep", {})
-    for name, kind in (("configurations", str), ("seeds", int)):
-        values = sweep.get(name)
-        if isinstance(values, list) and not all(isinstance(each, kind) for each in values):
-            return f"{name} of the sweep are not all {kind.__name__}"
-    return None

@@ -38,6 +38,8 @@ DEFAULT_METRICS = (
 _KEYS = ("config_id", "config_index", "seed")
 _ENDS = ("status", "reached", "time_s")  # of a run
 _LOSSES = ("loss_final", "loss_best")
+LEARNED = tuple(name for name, column in COLUMNS.items() 
+                if (column.group, column.dtype) == ("learning", "float64"))  # fmt: skip
 _QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
 
@@ -99,6 +101,9 @@ class Results:
             if not len(results):
                 return results
             first = next(store.rows(name) for store in stores for name in store.stored()[:1])
+            if metric in LEARNED and metric in first:
+                learned = bool(first["loss_final"].notna().any())
+                raise ValueError(valueless(metric, learned)) from None
             check_metric(first, metric, settings)  # it has all columns: all metrics are named
             raise
         return results
@@ -209,6 +214,17 @@ class Results:
         return f"Results({len(self.frame)} runs of {configs} configurations{points}{question})"
 
 
+def valueless(metric: str, learned: bool) -> str:
+    """Say why no run has a value of what only learning gives, and what helps."""
+    if not learned:
+        return (f"no run has a value of {metric!r}, for nothing was learned (timing_only); use "
+                "another metric, such as time_s or throughput_ratio")  # fmt: skip
+    if metric == "time_to_target_s":
+        return ("no run reached its target, so none has a value of 'time_to_target_s'; use metric "
+                "loss_final, or more steps")  # fmt: skip
+    return f"no run has a value of {metric!r}; use another metric, such as loss_final"
+
+
 def notes_of(store: Store) -> list[str]:
     """Return the warnings of a store, and that it is unfinished where it is."""
     notes = list(store.manifest.get("warnings", ()))
@@ -217,6 +233,24 @@ def notes_of(store: Store) -> list[str]:
         held = planned - missing
         notes.append(f"{store.path} holds {held} of {planned} chunks: the sweep is unfinished")
     return notes
+
+
+def unfinished(directory: str | os.PathLike[str], frame: pd.DataFrame) -> str | None:
+    """Say how much of a folder's sweep the runs read from it lack, or None where it is complete.
+
+    Raises:
+        ValueError: when the folder holds no store.
+    """
+    stores = [Store(each) for each in round_folders(directory) or [Path(directory)]]
+    if not any(store.missing() for store in stores):
+        return None
+    chunks = [chunk for store in stores for chunk in store.manifest["chunks"]]
+    runs = sum(chunk.get("runs", 0) for chunk in chunks)
+    planned = {name for s in stores for name in s.manifest["sweep"].get("configurations", ())}
+    lost = planned - set(frame["config_id"])
+    without = f", {len(lost):,} of {len(planned):,} configurations missing" if lost else ""
+    return (f"{directory} is unfinished: {len(frame):,} of {runs:,} runs{without}; "
+            "what is said is about what is there")  # fmt: skip
 
 
 def known_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:

@@ -7,15 +7,12 @@ may fill one folder.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,19 @@ import pandas as pd
 
 from jaxwan import parts as files
 from jaxwan.columns import COLUMNS, CURVE_COLUMNS, Column, typed
-from jaxwan.parts import CURVES, ROWS, STAMP, TEMP, BadPart, Stamp, write_errors
+from jaxwan.manifest import (
+    MANIFEST,
+    BadManifest,
+    check_unclaimed,
+    most_of,
+    read_manifest,
+    sweep_hash,
+    versions,
+    write_manifest,
+)
+from jaxwan.parts import CURVES, ROWS, STAMP, BadPart, Stamp, write_errors
 
-MANIFEST = "manifest.json"
 ASIDE = "set_aside"  # damaged and foreign parts, kept for a look
-
-
-def sweep_hash(sweep: Mapping[str, Any]) -> str:
-    """Digest a sweep given as plain data, whatever the order of its keys."""
-    text = json.dumps(sweep, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Store:
@@ -45,7 +45,7 @@ class Store:
             ValueError: when the folder holds no store, or a damaged manifest.
         """
         self.path = Path(path)
-        self.manifest = _read_manifest(self.path)
+        self.manifest = read_manifest(self.path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Store:
@@ -58,19 +58,44 @@ class Store:
             ValueError: when the folder holds another sweep or something else; nothing is written.
         """
         folder = Path(path)
-        fresh = {"sweep_hash": sweep_hash(manifest["sweep"]), "versions": _versions(), **manifest}
-        if (folder / MANIFEST).exists():
-            store = cls(folder)
-            store._check_same_sweep(fresh)
-        else:
-            _check_unclaimed(folder)
+        fresh = {"sweep_hash": sweep_hash(manifest["sweep"]), "versions": versions(), **manifest}
+        store = cls._begun(folder, str(fresh["sweep_hash"]))
+        if store is None:
             with write_errors(folder, "the manifest"):
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_manifest(folder, {**fresh, "finished": False})
+                write_manifest(folder, {**fresh, "finished": False})
             store = cls(folder)
+        else:
+            store._check_same_sweep(fresh)
         with write_errors(folder, "the parts folder"):
             store.parts.mkdir(exist_ok=True)
         return store
+
+    @classmethod
+    def _begun(cls, folder: Path, sweep: str) -> Store | None:
+        """Open the store that a folder holds; None where its manifest is to be written.
+
+        That is so in a new folder, and in one whose manifest is damaged or gone while most of its
+        parts are this sweep's.
+
+        Raises:
+            ValueError: when the folder holds something else.
+        """
+        if (folder / MANIFEST).exists():
+            try:
+                return cls(folder)
+            except BadManifest as error:
+                if most_of(folder) != sweep:
+                    raise
+                state = f"is damaged ({error.why})"
+        elif most_of(folder) == sweep:
+            state = "is missing"
+        else:
+            check_unclaimed(folder)
+            return None
+        told = f"{folder / MANIFEST} {state}; it is written anew, for the parts are this sweep's"
+        warnings.warn(told, stacklevel=3)
+        return None
 
     @property
     def parts(self) -> Path:
@@ -80,8 +105,13 @@ class Store:
     @property
     def chunks(self) -> list[str]:
         """List the chunk names in order: the manifest's, then any added later by name."""
-        planned = [chunk["name"] for chunk in self.manifest.get("chunks", [])]
+        planned = self.planned
         return planned + sorted(self.done() - set(planned))
+
+    @property
+    def planned(self) -> list[str]:
+        """List the names of the manifest's chunks, in order."""
+        return [chunk["name"] for chunk in self.manifest.get("chunks", [])]
 
     @property
     def finished(self) -> bool:
@@ -248,11 +278,16 @@ class Store:
 
     def set_aside(self, name: str) -> None:
         """Move the files of a chunk out of the way, its stamp first, so that it is run again."""
-        with write_errors(self.path, f"chunk {name}"):
-            (self.path / ASIDE).mkdir(exist_ok=True)
-            for ending in (STAMP, CURVES, ROWS):
-                if (self.parts / (name + ending)).exists():
-                    os.replace(self.parts / (name + ending), self.path / ASIDE / (name + ending))
+        self.move_aside([self.parts / (name + ending) for ending in (STAMP, CURVES, ROWS)])
+
+    def move_aside(self, parts: list[Path]) -> None:
+        """Move those of the files that are there out of the way, in order."""
+        aside = self.path / ASIDE
+        with write_errors(self.path, str(parts[0].name)):
+            aside.mkdir(exist_ok=True)
+            for part in parts:
+                if part.exists():
+                    os.replace(part, aside / part.name)
 
     def sound(self, names: set[str]) -> tuple[set[str], list[BadPart]]:
         """Hold those of the chunks that are stored against their checksums; return both kinds."""
@@ -269,10 +304,15 @@ class Store:
     def resume(self, names: set[str]) -> set[str]:
         """Return which of the chunks are stored and whole; what is not is named and set aside.
 
-        What killed writers of these chunks left behind is removed.
+        So are parts of no planned chunk. What killed writers of these chunks left behind is
+        removed.
         """
         files.sweep_up(self.path, {MANIFEST.split(".")[0]})
         files.sweep_up(self.parts, names)
+        for name in sorted(self.done() - set(self.planned)) if self.planned else ():
+            file, aside = self.parts / (name + STAMP), self.path / ASIDE
+            warnings.warn(f"{file} is no chunk of this sweep; moved to {aside}", stacklevel=3)
+            self.set_aside(name)
         good, bad = self.sound(names)
         for error in bad:
             warnings.warn(
@@ -295,7 +335,7 @@ class Store:
             raise ValueError(f"{self.path} lacks {len(missing)} chunks ({some}); run it again")
         self.manifest = {**self.manifest, "finished": True}
         with write_errors(self.path, "the manifest"):
-            _write_manifest(self.path, self.manifest)
+            write_manifest(self.path, self.manifest)
 
     def _frame(self, stamp: Stamp, name: str, columns: list[str] | None) -> pd.DataFrame:
         content = files.read_file(self.parts, stamp, name)
@@ -313,50 +353,6 @@ class Store:
                 f"{self.path} was begun with {begun}, now {now}: rows may differ in the last bits",
                 stacklevel=3,
             )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("jaxwan", "jax", "jaxlib"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _check_unclaimed(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, not a folder; choose another --out")
-    foreign = [item for item in folder.glob("*") if item.suffix != TEMP]
-    if (folder / MANIFEST).exists():  # another process has just begun the same sweep
-        return
-    if foreign:
-        raise ValueError(
-            f"{folder} is not empty and holds no jaxwan store ({foreign[0].name}, …); "
-            "choose another --out"
-        )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{folder} holds no jaxwan results ({MANIFEST} is missing)") from None
-    except (NotADirectoryError, IsADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
-        raise ValueError(f"{folder / MANIFEST} cannot be read; choose another folder") from None
-    problem = files.manifest_problem(manifest)
-    if problem:
-        raise ValueError(
-            f"{folder / MANIFEST} is not a jaxwan manifest ({problem}); choose another folder"
-        )
-    own: dict[str, Any] = manifest
-    return own
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    files.replace(folder / MANIFEST, files.as_json(manifest))
-    files.sync_folder(folder)
 
 
 def _join(parts: list[pd.DataFrame], columns: dict[str, Column]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -66,3 +67,19 @@ def test_a_cluster_that_is_not_there_is_named():
     ray.shutdown()
     with pytest.raises(InputError, match="no Ray cluster at 'nonsense'"):
         OnRay(None, "nonsense")
+
+
+def test_an_address_at_which_nobody_listens_is_told_before_ray_is_asked(capfd):
+    ray.shutdown()
+    with socket.socket() as held:  # bound and never listened on
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"no Ray cluster at '{address}': Connection refused"):
+            OnRay(None, address)
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_to_run_starts_nothing():
+    ray.shutdown()
+    assert list(OnRay(None).execute([])) == []
+    assert not ray.is_initialized()

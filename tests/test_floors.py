@@ -27,6 +27,7 @@ FLOORS = {
     "jaxwan.sweep": 4,
     "jaxwan.store": 4,
     "jaxwan.parts": 4,
+    "jaxwan.manifest": 4,
     "jaxwan.integrity": 5,
     "jaxwan.merge": 5,
     "jaxwan.executors": 4,

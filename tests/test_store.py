@@ -327,6 +327,87 @@ def test_a_part_under_another_chunks_name_is_named(tmp_path, manifest, pieces):
     assert "it belongs to chunk chunk-0000" in found.problem
 
 
+@pytest.mark.parametrize("text", ["{}", "{", None])
+def test_a_damaged_manifest_is_written_anew_by_the_same_sweep(tmp_path, manifest, pieces, text):
+    store = write(Store.open(tmp_path, manifest), pieces, CHUNKS)
+    file, whole = tmp_path / "manifest.json", (tmp_path / "manifest.json").read_bytes()
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.json .*same sweep into that folder again"):
+        Store(tmp_path)
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        Store.open(tmp_path, {**manifest, "sweep": {"seeds": 5}})
+    with pytest.warns(UserWarning, match="is (damaged|missing).*written anew"):
+        store = Store.open(tmp_path, manifest)
+    assert file.read_bytes() == whole
+    assert store.resume(set(CHUNKS)) == set(CHUNKS)
+
+
+def test_a_manifest_is_held_against_its_own_hash(tmp_path, manifest):
+    Store.open(tmp_path, manifest)
+    file = tmp_path / "manifest.json"
+    told = json.loads(file.read_text())
+    bare = {name: value for name, value in told.items() if name != "sweep_hash"}
+    other = told | {"sweep": {"seeds": 5}}
+    for wrong, problem in ((other, "sweep_hash is"), (bare, "no sweep_hash")):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=problem):
+            Store(tmp_path)
+
+
+def test_a_repair_empties_no_store_whose_manifest_is_wrong(tmp_path, manifest, pieces):
+    store = write(Store.open(tmp_path / "own", manifest), pieces, CHUNKS)
+    other = Store.open(tmp_path / "other", {**manifest, "sweep": {"seeds": 5}})
+    (store.path / "manifest.json").write_bytes((other.path / "manifest.json").read_bytes())
+    wrong, before = Store(store.path), files(store.path)
+    with pytest.raises(ValueError, match=r"manifest\.json is of sweep .*remove it.*anew"):
+        repair(wrong, verify(wrong))
+    assert files(store.path) == before
+    (store.path / "manifest.json").unlink()
+    with pytest.warns(UserWarning, match="written anew"):
+        assert verify(Store.open(store.path, manifest)) == []
+
+
+def test_a_part_of_no_planned_chunk_is_named_and_set_aside(tmp_path, manifest, pieces):
+    store = write(Store.open(tmp_path / "own", manifest), pieces, CHUNKS)
+    other = Store.open(tmp_path / "other", {**manifest, "sweep": {"seeds": 5}})
+    other.write("chunk-0007", *pieces[CHUNKS[0]])
+    for ending in (".parquet", ".curves.parquet", ".json"):
+        file = f"chunk-0007{ending}"
+        (store.parts / file).write_bytes((other.parts / file).read_bytes())
+    with pytest.raises(ValueError, match=r"chunk-0007\.json is foreign .*verify --repair"):
+        store.load()
+    (found,) = verify(store)
+    assert (found.kind, found.chunk) == ("foreign", "chunk-0007")
+    with pytest.warns(UserWarning, match=r"chunk-0007\.json is no chunk of this sweep; moved to"):
+        assert store.resume(set(CHUNKS[:1])) == set(CHUNKS[:1])
+    assert verify(store) == []
+    assert len(store.load()[0]) == 12
+    assert (store.path / "set_aside" / "chunk-0007.curves.parquet").exists()
+
+
+def test_a_chunk_that_the_manifest_does_not_name_is_found(tmp_path, manifest, pieces):
+    store = write(Store.open(tmp_path, manifest), pieces, CHUNKS)
+    store.write("chunk-0007", *pieces[CHUNKS[0]])
+    (found,) = verify(store)
+    assert (found.kind, found.chunk) == ("wrong", "chunk-0007")
+    assert found.problem == "the manifest has no such chunk"
+
+
+def test_stray_files_are_named_and_set_aside(tmp_path, manifest, pieces):
+    store = write(Store.open(tmp_path, manifest), pieces, CHUNKS)
+    for name in ("alien.parquet", "chunk-0001.txt", "chunk-0001.json.host-1.tmp"):
+        (store.parts / name).write_text("?")
+    found = verify(store)
+    names = ["alien.parquet", "chunk-0001.txt"]
+    assert [(each.kind, each.chunk) for each in found] == [("stray", name) for name in names]
+    assert repair(store, found) == names
+    assert verify(store) == []
+    assert {each.name for each in (tmp_path / "set_aside").iterdir()} == set(names)
+
+
 def planned(manifest, pieces):
     """Return the manifest with all that a sweep's has: runs, configurations and seeds."""
     every = pd.concat([rows for rows, _ in pieces.values()])

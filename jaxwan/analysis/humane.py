@@ -20,6 +20,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{max(digits - 1 - exponent, 0)}f}"
 
 
+def count(number_of: int, noun: str) -> str:
+    """Write how many of a thing there are: 1 run, 1,024 runs."""
+    return f"{number_of:,} {noun}" + "s" * (number_of != 1)
+
+
 def spread(mean: float, half: float) -> tuple[str, str]:
     """Write a mean and "±" its half width with the mean's decimals; "" where it is unknown.
 

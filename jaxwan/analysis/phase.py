@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from jaxwan.analysis.best import DELTA, Judged, judge
-from jaxwan.analysis.humane import percent
+from jaxwan.analysis.humane import count, percent
 from jaxwan.analysis.outcomes import prefers_larger
 from jaxwan.analysis.places import Question, one_each, place_of
 from jaxwan.analysis.wording import (
@@ -190,7 +190,7 @@ def render_phase(found: Phase, title: str | None = None) -> Group:
     legend = Text("\n".join(_legend(found, sign)))
     notes = (
         f"{metric_title(found.metric)}; {axis_title(found.x)} to the right, "
-        f"{axis_title(found.y)} upwards; {found.seeds} seeds\n"
+        f"{axis_title(found.y)} upwards; {count(found.seeds, 'seed')}\n"
         f"a small letter: tied with it at {percent(found.confidence)} confidence; + with more; "
         f"{NONE} nobody has a value"
     )

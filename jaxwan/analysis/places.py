@@ -76,7 +76,9 @@ def told_apart(
             meant = f"; did you mean {hint!r}?" if hint else ""
             raise ValueError(f"no setting {name!r} in the results{meant} ({', '.join(known)})")
     if over is not None and over not in told:
-        raise ValueError(f"{over!r} has a single value: {frame[over].iloc[0]}")
+        value = frame[over].iloc[0]
+        single = "is set in no run" if pd.isna(value) else f"has a single value: {value}"
+        raise ValueError(f"{over!r} {single}; what varies is {', '.join(told) or 'nothing'}")
     if choose:
         own = [name for name in told if any(_within(name, root) for root in choose)]
     else:

@@ -233,8 +233,9 @@ def _notes(
     first, runs = summary.iloc[0], summary["n"]
     shared = [name for name in identity if name not in differing and _setting(first[name]) != "–"]
     same = [f"{_header(name)} {_setting(first[name])}" for name in shared]
-    count = f"{runs.min()}" if runs.nunique() == 1 else f"{runs.min()} to {runs.max()}"
-    notes = [" · ".join([f"all: {count} runs", *same])]
+    alike = f"{runs.min()} run" + "s" * int(runs.min() != 1)
+    each = alike if runs.nunique() == 1 else f"{runs.min()} to {runs.max()} runs"
+    notes = [" · ".join([f"all: {each}", *same])]
     metrics = {cell.metric for cell in cells}
     if "time_to_target_s" in metrics:
         notes.append(_NOTES["time_to_target_s"])

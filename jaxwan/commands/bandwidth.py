@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jaxwan.analysis.humane import duration, number, percent
+from jaxwan.analysis.humane import count, duration, number, percent
 from jaxwan.cache import keep_programs
 from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
@@ -146,6 +146,7 @@ def tell_bandwidth(
         out.print(
             f"\nceiling: {simulated.workers} workers of {fleet.challenge} compute "
             f"{percent(float(top.mean), 1)} (± {number(spread, 2)}) of the time at any bandwidth; "
-            f"the rest is waiting for stragglers, latency and failures. {fleet.seeds} seeds.",
+            "the rest is waiting for stragglers, latency and failures. "
+            f"{count(fleet.seeds, 'seed')}.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

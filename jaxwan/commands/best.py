@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from jaxwan.analysis.humane import count
 from jaxwan.cache import keep_programs
-from jaxwan.commands.shell import AsJson, err, out, print_json, share_of
-from jaxwan.experiment.errors import InputError
+from jaxwan.commands.shell import (
+    AsJson,
+    count_of,
+    err,
+    out,
+    print_json,
+    share_of,
+    warn_unfinished,
+)
+from jaxwan.experiment.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from jaxwan.decide.race import Race
@@ -61,6 +71,7 @@ def best_command(
     if source.suffix == ".toml" or source.is_file():
         if over:
             raise InputError("--over needs a finished sweep: run it, then choose from its folder")
+        count_of(most, "--most", 2)
         tell_race(raced(source, metric, 0.02 if margin is None else margin, most, facts), as_json)
         return
     from jaxwan.analysis.best import best
@@ -69,7 +80,12 @@ def best_command(
 
     try:
         frame = Results.load_for(source, metric).frame
+        warn_unfinished(source, frame)
+        check_settings(frame, "--choose", facts["choose"])
+        check_settings(frame, "--over", [over] if over else [])
         found = best(frame, metric, delta=0.05 if margin is None else margin, over=over, **facts)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(str(error)) from None
     if as_json:
@@ -78,17 +94,33 @@ def best_command(
         out.print(render_best(found), highlight=False)
 
 
+def check_settings(frame: Any, option: str, names: Sequence[str]) -> None:
+    """Refuse settings that the results do not have.
+
+    Raises:
+        InputError: with the nearest spelling.
+    """
+    from jaxwan.columns import identity_columns
+
+    known = identity_columns(frame)
+    for name in names:
+        if name not in known:
+            raise unknown_name("setting", name, known, option)
+
+
 def raced(file: Path, metric: str, delta: float, most: int, facts: dict[str, Any]) -> Race:
     """Race the settings of a sweep file, telling how it goes.
 
     Raises:
         InputError: for a bad file, metric or number.
     """
+    from jaxwan.adaptive import check_learned
     from jaxwan.decide.race import known_metric, race
     from jaxwan.experiment.sweepfile import Sweep
 
     known_metric(metric)
     experiments, warnings = Sweep.from_toml(file).resolve()
+    check_learned([metric], experiments, "--metric")
     for warning in warnings:
         err.print(f"[yellow]warning[/] {escape(warning)}")
     keep_programs()
@@ -111,7 +143,7 @@ def tell_race(found: Race, as_json: bool) -> None:
     out.print(render_best(found.best), highlight=False)
     times = found.equal / found.spent
     saving = f", {times:.1f} times as many" if times >= 1.05 else ""
-    told = f"{found.spent:,} runs; equally many for each would take {found.equal:,}{saving}"
+    told = f"{count(found.spent, 'run')}; equally many for each would take {found.equal:,}{saving}"
     out.print(f"\n{told}", highlight=False)
     out.print(correctness(found), highlight=False)
     unknown = [each.unknown for each in found.best.verdicts if each.unknown]

@@ -11,7 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxwan.analysis.humane import number
-from jaxwan.commands.shell import AsJson, Written, out, print_json, share_of
+from jaxwan.commands.shell import (
+    AsJson,
+    Written,
+    file_target,
+    out,
+    print_json,
+    share_of,
+    write_file,
+)
+from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from jaxwan.decide.calibrate import Calibration, Figure
@@ -43,9 +52,14 @@ def calibrate_command(
     """
     from jaxwan.decide.calibrate import calibrate
 
-    found = calibrate(log, reference_s, share_of(confidence, "--confidence"))
+    share = share_of(confidence, "--confidence")
+    if reference_s is not None and not 0 < reference_s < 1e9:
+        problem = f"expected seconds above 0 and below 1e9, got {reference_s:g}"
+        raise InputError(problem, "--reference-s")
+    file_target(file, "--out")
+    found = calibrate(log, reference_s, share)
     if file is not None:
-        file.write_text(found.toml, encoding="utf-8")
+        write_file(file, found.toml)
     if as_json:
         print_json(calibration_records(found))
     elif file is None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from jaxwan.commands.shell import AsJson, Folder, out, print_json, share_of
+from jaxwan.commands.shell import (
+    AsJson,
+    Folder,
+    file_target,
+    out,
+    print_json,
+    share_of,
+    warn_unfinished,
+)
 from jaxwan.experiment.errors import InputError
 
 
@@ -35,8 +43,11 @@ def compare_command(
     from jaxwan.results import Results
 
     share = share_of(confidence, "--confidence")
+    file_target(plot, "--plot", ".png")
     try:
-        table = compare(Results.load_for(folder, metric).frame, by, metric, share, baseline)
+        frame = Results.load_for(folder, metric).frame
+        warn_unfinished(folder, frame)
+        table = compare(frame, by, metric, share, baseline)
     except ValueError as error:
         raise InputError(str(error)) from None
     picture = None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from jaxwan.analysis.humane import count
 from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
 
@@ -40,14 +41,17 @@ def verify_command(
 
     Exit code 1 where anything is. A folder of rounds is read round by round.
     """
-    from jaxwan.integrity import repair, verify
+    from jaxwan.integrity import manifest_problem, repair, verify
     from jaxwan.rounds import round_folders
     from jaxwan.store import Store
 
     try:
         stores = [Store(each) for each in round_folders(folder) or [folder]]
+        damaged = [problem for store in stores if (problem := manifest_problem(store))]
     except ValueError as error:
         raise InputError(str(error)) from None
+    if damaged:
+        raise InputError(damaged[0])
     chunks = sum(len(store.done()) for store in stores)
     found_in = [(store, verify(store)) for store in stores]
     findings = [finding for _, own in found_in for finding in own]
@@ -59,9 +63,8 @@ def verify_command(
         for found in findings:
             say(f"[yellow]{found.kind}[/] {escape(found.place)}: {escape(found.problem)}")
             say(f"  {escape(found.remedy if not aside else 'set aside; run the sweep again')}")
-        count = f"{len(findings)} finding" + "s" * (len(findings) > 1)
-        verdict = count if findings else "[green]all are whole[/]"
-        say(f"{chunks:,} chunks read: {verdict}")
+        verdict = count(len(findings), "finding") if findings else "[green]all are whole[/]"
+        say(f"{count(chunks, 'chunk')} read: {verdict}")
     raise typer.Exit(1 if findings else 0)
 
 
@@ -91,9 +94,9 @@ def merge_command(
             say(f"[yellow]left out[/] {escape(line)}")
         for name, told in TOLD.items():
             if facts[name]:
-                say(f"{len(facts[name]):,} chunks {told} ({some(facts[name])})")
+                say(f"{count(len(facts[name]), 'chunk')} {told} ({some(facts[name])})")
         state = "complete" if done.store.finished else "unfinished"
-        say(f"{done.taken:,} chunks copied; {folder} is {state}")
+        say(f"{count(done.taken, 'chunk')} copied; {folder} is {state}")
     raise typer.Exit(0 if done.store.finished else 1)
 
 

@@ -12,11 +12,13 @@ from jaxwan.commands.shell import (
     RESUME,
     AsJson,
     err,
+    file_target,
     interruptible,
     loaded,
     out,
     print_json,
     share_of,
+    warn_unfinished,
 )
 from jaxwan.experiment.errors import InputError
 
@@ -61,6 +63,7 @@ def phase_command(
     from jaxwan.analysis.phase_plot import plot_phase
 
     share = share_of(confidence, "--confidence")
+    file_target(picture, "--plot", ".png")
     results, home = opened(source, folder, seeds)
     try:
         found = phase(results.frame, x, y, by, metric, share)
@@ -83,7 +86,9 @@ def opened(source: Path, folder: Path | None, seeds: int | None) -> tuple[Result
         InputError: for what is neither, or a damaged folder.
     """
     if source.is_dir():
-        return loaded(source), source
+        found = loaded(source)
+        warn_unfinished(source, found.frame)
+        return found, source
     from jaxwan import api
     from jaxwan.experiment.sweepfile import Sweep
 

@@ -12,8 +12,20 @@ from rich.text import Text
 
 from jaxwan.analysis.humane import percent
 from jaxwan.cache import keep_programs
-from jaxwan.commands.shell import AsJson, Written, err, json_text, out, print_json, share_of
+from jaxwan.commands.shell import (
+    AsJson,
+    Written,
+    count_of,
+    err,
+    file_target,
+    json_text,
+    out,
+    print_json,
+    share_of,
+    write_file,
+)
 from jaxwan.experiment.errors import InputError
+from jaxwan.experiment.kinds import check_entry
 
 if TYPE_CHECKING:
     from jaxwan.decide.recommend import Recommendation
@@ -41,6 +53,19 @@ def target_of(text: str) -> float | None:
     return value
 
 
+def check_fleet(fleet: str) -> None:
+    """Refuse a fleet that is neither built in nor a file, before anything is timed.
+
+    Raises:
+        InputError: at the option.
+    """
+    try:
+        check_entry("challenge", fleet)
+    except InputError as error:
+        file = "" if error.problem.startswith("no such file") else "; or name a TOML or CSV file"
+        raise InputError(error.problem + file, "--fleet") from None
+
+
 def recommend_command(
     model: Annotated[str, typer.Option(help="A size such as 1B, or a Hugging Face config.json.")],
     fleet: Annotated[str, typer.Option(help="A challenge's name, or a fleet's TOML or CSV file.")],
@@ -62,6 +87,9 @@ def recommend_command(
     """Recommend how to train a model on a fleet: times every setting, then races the promising."""
     from jaxwan.decide.recommend import recommend
 
+    count_of(most, "--most", 2)
+    file_target(file, "--out")
+    check_fleet(fleet)
     keep_programs()
     with err.status("reading") as status:
         found = recommend(
@@ -71,7 +99,7 @@ def recommend_command(
             tell=lambda text: status.update(escape(text)),
         )  # fmt: skip
     if file is not None:
-        file.write_text(json_text(recommendation_records(found)) + "\n", encoding="utf-8")
+        write_file(file, json_text(recommendation_records(found)) + "\n")
     if as_json:
         print_json(recommendation_records(found))
     else:

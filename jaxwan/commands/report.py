@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxwan.commands.shell import AsJson, Folder, loaded, out, report, share_of
+from jaxwan.commands.shell import (
+    AsJson,
+    Folder,
+    file_target,
+    loaded,
+    out,
+    report,
+    share_of,
+    write_file,
+)
 from jaxwan.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ def report_command(
     With --text or --json no page is written.
     """
     share = share_of(confidence, "--confidence")
+    file_target(target, "--out")
     results = loaded(folder)
     matter = matter_of(results, folder, metric, share)
     page = target or folder / "report.html"
@@ -85,8 +95,7 @@ def write(matter: Matter, target: Path) -> None:
     """Write the page."""
     from jaxwan.analysis.report.page import page
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(matter), encoding="utf-8")
+    write_file(target, page(matter))
 
 
 def pictured(matter: Matter, page: Path) -> Path:

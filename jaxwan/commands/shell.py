@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jaxwan.analysis.humane import number
+from jaxwan.analysis.humane import count, number
 from jaxwan.experiment.errors import InputError
 
 out = Console()
@@ -56,26 +56,66 @@ def print_json(value: Any) -> None:
     typer.echo(json_text(value))
 
 
-def share_of(text: str, name: str) -> float:
-    """Read a share: 0.02 or 2%.
+def file_target(path: Path | None, option: str, *suffixes: str) -> Path | None:
+    """Return the path of a file to be written; refuse one that cannot be, before any work.
 
     Raises:
-        InputError: for anything else, or a share outside 0 to 1.
+        InputError: naming the option, the path and what is wrong with it.
+    """
+    if path is None:
+        return None
+    if suffixes and path.suffix.lower() not in suffixes:
+        allowed = ", ".join(suffixes)
+        raise InputError(f"{str(path)!r} has another ending than {allowed}", option)
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; name a file in it", option)
+    there = path if path.exists() else next(each for each in path.absolute().parents
+                                            if each.exists())  # fmt: skip
+    if there != path and not there.is_dir():
+        raise InputError(f"{str(path)!r} cannot be made: {there} is a file", option)
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{str(path)!r} cannot be written: no right to write to {there}", option)
+    return path
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text, making the folders on its way."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def count_of(value: int, option: str, least: int) -> int:
+    """Return a count that is large enough.
+
+    Raises:
+        InputError: naming the option, the value and what is allowed.
+    """
+    if value < least:
+        raise InputError(f"expected {least} or more, got {value}", option)
+    return value
+
+
+def share_of(text: str, name: str) -> float:
+    """Read a share strictly between 0 and 1: 0.02 or 2%.
+
+    Raises:
+        InputError: for anything else.
     """
     bare = text.strip().removesuffix("%").strip()
     try:
         value = float(bare) / (100 if text.strip().endswith("%") else 1)
     except ValueError:
         raise InputError(f"expected a share such as 2% or 0.02, got {text!r}", name) from None
-    if not 0 <= value < 1:
-        raise InputError(f"expected a share from 0 to 1 (100 %), got {text!r}", name)
+    if not 0 < value < 1:
+        raise InputError(f"expected a share above 0 and below 1 (100 %), got {text!r}", name)
     return value
 
 
 def saving(wanted: int, trained: int) -> str:
     """Say how many learners were spared by runs that share one."""
+    times = number(wanted / max(trained, 1))
     return (
-        f"trained {trained:,} learners for {wanted:,} runs: {number(wanted / max(trained, 1))} "
+        f"trained {count(trained, 'learner')} for {count(wanted, 'run')}: {times} "
         "times fewer, since runs that learn the same share one"
     )
 
@@ -126,6 +166,22 @@ def report_folder(folder: Path, as_json: bool, tally: tuple[int, int] | None = N
         report(results, folder, as_json)
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def warn_unfinished(folder: Path, frame: Any) -> None:
+    """Say on stderr where a decision rests on a part of its sweep.
+
+    Raises:
+        InputError: where the folder holds no results.
+    """
+    from jaxwan.results import unfinished
+
+    try:
+        told = unfinished(folder, frame)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if told:
+        err.print(f"[yellow]warning[/] {escape(told)}")
 
 
 def loaded(folder: Path) -> Any:

@@ -9,7 +9,17 @@ import typer
 
 from jaxwan.cache import keep_programs
 from jaxwan.commands.fields import Member, member_of
-from jaxwan.commands.shell import AsJson, err, interruptible, loaded, out, print_json, share_of
+from jaxwan.commands.shell import (
+    AsJson,
+    err,
+    file_target,
+    interruptible,
+    loaded,
+    out,
+    print_json,
+    share_of,
+    warn_unfinished,
+)
 from jaxwan.experiment.errors import InputError
 
 
@@ -62,6 +72,7 @@ def tornado_command(
     stated = {name: value for name, value in fields.items() if value is not None}
     title = "" if folder else " · ".join(filter(None, [scenario, challenge, network, strategy]))
     share = share_of(confidence, "--confidence")
+    file_target(picture, "--plot", ".png")
     try:
         frame, base = opened(folder, stated, factor, settings, seeds)
         table = sensitivity(frame, metric, share, base)
@@ -86,7 +97,9 @@ def opened(
         InputError: for wrong settings, or a damaged folder.
     """
     if folder is not None:
-        return loaded(folder).frame, None
+        frame = loaded(folder).frame
+        warn_unfinished(folder, frame)
+        return frame, None
     from jaxwan.experiment.spec import Experiment
     from jaxwan.experiment.sweepfile import check_seeds
     from jaxwan.tornado import SETTINGS, design, run_design

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jaxwan.analysis.humane import percent
+from jaxwan.analysis.humane import count, percent
 from jaxwan.cache import keep_programs
 from jaxwan.commands.fields import Member, member_of
 from jaxwan.commands.shell import AsJson, out, print_json
@@ -83,7 +83,8 @@ def tell(found: Spread) -> None:
     told = f"{spread} from run to run; {cause(rows[0])}"
     out.print(f"[bold]{told}[/]\n", highlight=False, soft_wrap=True)
     out.print(table, highlight=False)
-    notes = f"{found.runs:,} runs; shares of the variance (Sobol' indices), first order and total"
+    runs = count(found.runs, "run")
+    notes = f"{runs}; shares of the variance (Sobol' indices), first order and total"
     if found.censored:
         notes += f"\n{percent(found.censored)} of the runs have no value and count as the worst"
     out.print(f"\n[dim]{notes}[/]", highlight=False)

@@ -42,7 +42,7 @@ class Static(NamedTuple):
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the member of `names` spelled most like `name`, or None when nothing is close."""
-    hits = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    hits = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return hits[0] if hits else None
 
 

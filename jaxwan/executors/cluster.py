@@ -9,6 +9,7 @@ equal those of the local executor on the same kind of device.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from jaxwan.work import Chunk
 
 RETRIES = 3  # of one chunk whose actors died
 LOCAL = "local"
+PATIENCE_S = 10.0
 
 
 class Worker:
@@ -52,6 +54,22 @@ def _ray() -> Any:
     return ray
 
 
+def check_reachable(address: str) -> None:
+    """Refuse a cluster's HOST:PORT at which nobody listens; Ray itself would tell it at length.
+
+    Raises:
+        InputError: naming the address.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"no Ray cluster at {address!r}: {reason}", "ray") from None
+
+
 def connect(address: str) -> Any:
     """Join a cluster by its address, or start one on this machine with "local".
 
@@ -61,6 +79,7 @@ def connect(address: str) -> Any:
     ray = _ray()
     if ray.is_initialized():
         return ray
+    check_reachable(address)
     own: dict[str, Any] = {"num_cpus": core_count(), "include_dashboard": False}
     where = {"address": "local", **own} if address == LOCAL else {"address": address}
     try:
@@ -72,19 +91,29 @@ def connect(address: str) -> Any:
 
 
 class OnRay:
-    """Runs chunks of one job on a Ray cluster: one actor per accelerator, or per core."""
+    """Runs chunks of one job on a Ray cluster: one actor per accelerator, or per core.
+
+    A cluster is joined at once, so that a wrong address is told before anything is done; Ray on
+    this machine is started once there is something to run.
+    """
 
     def __init__(self, job: Job, address: str = LOCAL, share: bool = True) -> None:
-        self._ray = connect(address)
-        self._job, self._share = job, share
+        _ray()
+        if address != LOCAL:
+            connect(address)
+        self._job, self._share, self._address = job, share, address
+        self._tallies: dict[Any, Tally] = {}
+        self.actors: list[Any] = []
+
+    def _join(self) -> None:
+        """Connect, and see what there is to run on."""
+        self._ray = connect(self._address)
         resources = self._ray.available_resources()
         accelerators = int(resources.get("GPU", 0) or resources.get("TPU", 0))
         self._kind: dict[str, Any] = {"num_gpus" if resources.get("GPU") else "num_cpus": 1}
         if resources.get("TPU") and not resources.get("GPU"):
             self._kind = {"resources": {"TPU": 1}}
         self._count = max(accelerators or int(resources.get("CPU", 1)), 1)
-        self._tallies: dict[Any, Tally] = {}
-        self.actors: list[Any] = []
 
     @property
     def tally(self) -> Tally:
@@ -100,6 +129,9 @@ class OnRay:
         Raises:
             InputError: when the actors of one chunk died again and again.
         """
+        if not pending:
+            return
+        self._join()
         done, total = before, before + sum(chunk.wanted for chunk in pending)
         began = time.monotonic()
         kinds = len({chunk.program for chunk in pending})
