@@ -340,8 +340,9 @@ def _others(
     rows = rows[rows["within_budget"] & rows["hours"].notna()]
     found = []
     for row in rows.to_dict("records"):
-        ratio = Interval(*(float(row[name]) for name in _RATIOS), int(row["n"]))
-        much, interval = factor(ratio, raced.best.confidence) if ratio.mean > 0 else ("", "")
+        mean, low, high = (float(row[name]) for name in _RATIOS)
+        ratio = Interval(mean, low, high, int(row["n"]))
+        much, interval = factor(ratio, raced.best.confidence) if mean > 0 else ("", "")
         apart = f"{much} {worse} ({interval})" if much else ""
         found.append(Other(str(row["setting"]), plans[str(row["setting"])], apart))
     return found
