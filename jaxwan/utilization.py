@@ -130,7 +130,6 @@ class Network(NamedTuple):
 
 
 HIGH = Network(400e9, 1e-4)  # Charles et al. 2025, A.3: within a data centre
-MEDIUM = Network(100e9, 1e-3)
 LOW = Network(10e9, 1e-2)
 
 

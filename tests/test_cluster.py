@@ -16,7 +16,7 @@ from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.spec import Experiment
 from jaxwan.sweep import plan_job, run_in_memory
 
-ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'jaxwan[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install '.[ray]'")
 pytestmark = [pytest.mark.optimized, pytest.mark.filterwarnings("default")]
 
 

@@ -1,16 +1,30 @@
 """Recommendations: how a model is counted, what is dropped unlearned, and whether winners win."""
 
 import json
+import tomllib
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxwan.decide.blocks import blocks
+from jaxwan.commands.recommend import tell_recommendation
+from jaxwan.commands.shell import out
+from jaxwan.decide.blocks import Other, blocks
 from jaxwan.decide.candidates import Candidate, candidates, prune
-from jaxwan.decide.recommend import Blocks, Budget, budget_of, recommend
+from jaxwan.decide.recommend import (
+    METRICS,
+    Blocks,
+    Budget,
+    budget_of,
+    recommend,
+    whole_training,
+    within,
+)
 from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.model_size import (
+    PROXY_FLOOR,
+    PROXY_START,
+    PROXY_TARGET,
     count_parameters,
     decoder_of,
     model_of,
@@ -152,6 +166,38 @@ def test_blocks_say_it_in_the_words_of_each_framework(found):
     assert "no equal setting: the topk compressor" in sparse["OpenDiLoCo"]
 
 
+def test_where_the_choice_cannot_be_said_the_nearest_plan_that_can_is(found):
+    names = ("Streaming DiLoCo H=40, uncompressed, ring", "DiLoCo H=20, int8, star",
+             "sync, uncompressed, ring")  # fmt: skip
+    others = [Other(name, chosen(found, name), f"{place} % slower")
+              for place, name in enumerate(names)]  # fmt: skip
+    streaming = chosen(found, "Streaming DiLoCo H=40, fp16, ring")
+    told = blocks(streaming, 1000, others)
+    first = told["torchtitan with torchft"].split("\n")
+    assert first[0] == "# no equal setting: the fp16 compressor in torchft"
+    assert first[1].endswith("express: Streaming DiLoCo H=40, uncompressed, ring; 0 % slower")
+    assert tomllib.loads("\n".join(first))["fault_tolerance"]["num_fragments"] == 4
+    assert told["OpenDiLoCo"].split("\n")[1:4] == [
+        "# nearest plan it can express: DiLoCo H=20, int8, star; 1 % slower",
+        "--total-steps 1000", "--hv.local-steps 20",
+    ]  # fmt: skip
+    assert "# nearest plan it can express: sync, uncompressed, ring" in told["Flower"]
+    part = blocks(streaming, 1000, others[:2])["Flower"].split("\n")
+    assert part[1] == "# nearest plan it can express: DiLoCo H=20, int8, star; 1 % slower"
+    assert part[2] == "# but for the int8 compressor in Flower; put it into a client mod"
+    assert "num_rounds=50" in part[6]
+    assert blocks(streaming, 1000)["Flower"] == (
+        "# no equal setting: Flower's strategies have no streaming_diloco"
+    )
+
+
+def test_the_jaxwan_block_says_only_what_is_not_usual(found):
+    assert blocks(chosen(found, "DiLoCo H=20, int8, star"), 1000)["jaxwan"] == (
+        'strategy.kind = "diloco"\nstrategy.local_steps = 20\n'
+        'compressor = "int8"\nexchange = "star"'
+    )
+
+
 def test_the_jaxwan_block_is_a_grid_that_resolves_to_the_choice(found, tmp_path):
     from jaxwan.experiment.sweepfile import Sweep
 
@@ -220,8 +266,6 @@ def test_a_whole_training_is_scaled_so_that_synchronous_training_takes_its_token
 
 
 def test_the_choice_keeps_within_the_budget(answer):
-    from jaxwan.decide.recommend import METRICS, within
-
     names = {name: Candidate(name, "", 1, "none", "star", own)
              for name, own in answer.plans.items()}  # fmt: skip
     top = float(answer.table["usd"].iloc[0])
@@ -243,9 +287,73 @@ def test_the_choice_keeps_within_the_budget(answer):
                   asked)[0] is answer.race  # fmt: skip
 
 
+def test_a_plan_with_few_lucky_runs_has_no_figures_and_no_place_in_the_budget(answer):
+    first, second, third, fourth = answer.table["setting"]
+    names = {name: Candidate(name, "", 1, "none", "star", own)
+             for name, own in answer.plans.items()}  # fmt: skip
+    runs = answer.race.runs
+    lucky = (runs["strategy"] != first) | (runs["seed"] % 4 == 0)
+    runs = runs.assign(reached=runs["reached"] & lucky)
+    raced = answer.race._replace(runs=runs.assign(cost_usd=runs["cost_usd"].where(lucky)))
+    table = whole_training(raced, names, 1e6)
+    assert table.loc[0, ["hours", "usd", "kwh", "usd_lo"]].isna().all()
+    assert table.loc[1:, ["hours", "usd", "kwh"]].notna().all(axis=None)
+    free = within(raced, table, names, Budget(), METRICS["cost"], {})[1]
+    assert free["within_budget"].all()
+    top = float(table["usd"].min())
+    _, table = within(raced, table, names, Budget(usd=top), METRICS["cost"], {})
+    cheapest = table["setting"].iloc[0]
+    assert cheapest in (second, third, fourth)
+    rows = table.set_index("setting")
+    assert not rows.loc[first, ["over_budget", "within_budget"]].any()
+    assert list(rows.index[rows["within_budget"]]) == [cheapest]
+    assert rows["over_budget"].sum() == 2
+
+
+def test_the_only_plan_within_the_budget_is_chosen_and_others_are_told_from_it(answer):
+    from jaxwan.decide.recommend import _others, _sentence
+
+    table = answer.table.assign(within_budget=[True, True, False, True], over_budget=False)
+    table.loc[3, "hours"] = np.nan
+    (other,) = _others(answer.race, table, answer.plans, "dearer")
+    assert other.name == table["setting"].iloc[1]
+    assert " dearer (95 % interval " in other.apart
+    alone = table.iloc[::-1].assign(within_budget=[True, False, False, False])
+    assert _sentence(answer.race, alone) == (
+        f"Use {table['setting'].iloc[3]}: nothing else raced is known to stay within the budget."
+    )
+    assert _sentence(answer.race, table) == answer.sentence
+    nobody = table.assign(within_budget=False)
+    assert _sentence(answer.race, nobody).startswith("Nothing raced is known to stay within the")
+
+
+def test_the_blocks_can_be_read_from_what_is_printed(answer, found):
+    other = Other("sync, uncompressed, ring", chosen(found, "sync, uncompressed, ring"),
+                  "25× slower (95 % interval 24.3 to 26.1)")  # fmt: skip
+    told = blocks(chosen(found, "Streaming DiLoCo H=40, fp16, ring"), 1000, [other])
+    shown = answer._replace(blocks=told)
+    with out.capture() as printed:
+        tell_recommendation(shown)
+    parts = dict(part.split("\n", 1) for part in printed.get().split("\n\n") if "\n" in part)
+    assert tomllib.loads(parts["jaxwan"])["strategy"] == {
+        "kind": "streaming_diloco", "local_steps": 40
+    }  # fmt: skip
+    assert tomllib.loads(parts["torchtitan with torchft"])["fault_tolerance"]["enable"]
+    assert f"\n{told['OpenDiLoCo']}\n" in printed.get()
+
+
+def test_the_proxy_starts_and_ends_where_the_door_says(answer):
+    runs = answer.race.runs
+    assert runs["loss_floor"].unique() == pytest.approx([PROXY_FLOOR], abs=0.01)
+    assert runs["loss_initial"].mean() == pytest.approx(PROXY_START, abs=0.1)
+    assert PROXY_FLOOR < PROXY_TARGET < PROXY_START
+    with pytest.raises(InputError, match=r"target: .*floor, 1\.16, and where it starts, 2\.8, got"):
+        recommend("1B", target=0.1)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"metric": "money"}, {"budget": "lots"}, {"target": -1.0}, {"most": 1},
-              {"fleet": "nowhere"}],
+    "wrong", [{"metric": "money"}, {"budget": "lots"}, {"target": -1.0}, {"target": 2.9},
+              {"most": 1}, {"fleet": "nowhere"}],
 )  # fmt: skip
 def test_wrong_questions_are_refused_before_anything_runs(wrong):
     with pytest.raises(InputError):

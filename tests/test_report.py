@@ -14,7 +14,8 @@ from frames import rows_and_curves
 
 import jaxwan.analysis.report.page as paging
 from jaxwan.analysis.best import best
-from jaxwan.analysis.report.matter import gather, verdict
+from jaxwan.analysis.report.breakdown import FAILURES, failures, numbers, pareto, pareto_points
+from jaxwan.analysis.report.matter import decision, gather, verdict
 from jaxwan.analysis.report.page import page
 from jaxwan.analysis.report.picture import report_picture
 from jaxwan.analysis.report.provenance import span, sweep_file
@@ -240,6 +241,54 @@ def test_a_single_configuration_says_what_it_attains():
     assert verdict(matter_of(never, curves, metric="time_to_target_s")) == (
         "No configuration reaches the target in the sweep."
     )
+
+
+def all_diverged(**more):
+    """Make runs of two attacks, equal but for their scale, all of which diverge."""
+    frame, curves = rows_and_curves(seeds=4, challenges=("churn",), failures_transient=2)
+    same = {"status": "diverged", "loss_final": np.nan, "reached": False, "compressor": "none",
+            "time_to_target_s": np.nan, "time_s": 0.05, "cost_usd": 0.3}  # fmt: skip
+    other = frame["config_index"].map({0: 1e3, 1: 1e5})
+    return frame.assign(**{"attack.scale": other, **same, **more}), curves
+
+
+def test_a_sweep_in_which_every_run_diverged_recommends_none(tmp_path):
+    own = matter_of(*all_diverged())
+    assert own.metric == "loss_final"
+    assert verdict(own) == (
+        "Every run diverged. No configuration has a final loss in the sweep."
+    )
+    assert decision(own)["places"][0] == {
+        "place": own.places[0], "best": None, "tied": [], "status": "diverged"
+    }  # fmt: skip
+    assert not pareto_points(own)
+    assert "trade" not in read(page(own)).sections
+    assert "Every run diverged." in report_text(own)
+    assert report_picture(own, tmp_path / "report.png").is_file()
+    asked = matter_of(*all_diverged(), metric="samples_per_s")
+    assert verdict(asked).startswith("Every run diverged. ")
+
+
+def test_equal_points_share_a_number_and_one_alone_has_an_axis_from_zero():
+    frame, curves = all_diverged(status="ok", loss_final=1.0)
+    own = matter_of(frame, curves)
+    (points,) = pareto_points(own).values()
+    assert [point.best for point in points] == [True, True]
+    assert numbers(points) == [1, 1]
+    (figure,) = pareto(own)
+    assert figure.data[0]["text"] == ["1", ""]
+    assert figure.layout["xaxis"]["range"] == [0, pytest.approx(100.0)]
+    assert figure.layout["yaxis"]["range"] == [0, pytest.approx(0.6)]
+    apart = pareto(matter_of(frame.assign(cost_usd=frame["attack.scale"]), curves))[0]
+    assert apart.data[0]["text"] == ["1", ""]
+    assert "range" not in apart.layout["yaxis"]
+
+
+def test_one_kind_of_failure_is_named(matter):
+    kinds = {name: 0 for name in FAILURES} | {"failures_crash": 3}
+    drawn = failures(matter._replace(frame=matter.frame.assign(**kinds)))
+    assert [trace["name"] for trace in drawn.data] == ["crashes"]
+    assert drawn.layout["showlegend"]
 
 
 def test_text_and_picture_hold_the_same(matter, tmp_path):

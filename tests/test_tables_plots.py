@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from frames import rows_and_curves
 from matplotlib.figure import Figure
@@ -130,6 +131,18 @@ def test_a_loss_that_diverges_has_a_median_and_no_mean():
     assert "∞" not in text
     assert summary_records(summary)[1]["loss_final_mean"] is None
     assert "diverges" in text_of(summary.assign(loss_final_q50=np.inf, diverged_mean=1.0), 120)
+
+
+def test_a_record_says_why_a_value_is_null():
+    figures = {"loss_final_q50": 1.0, "diverged_mean": 0.25, "reached_mean": 0.5}
+    cases = {
+        "reached": {}, "seldom": {"reached_mean": 0.25}, "never": {"reached_mean": 0.0},
+        "diverged": {"loss_final_q50": np.inf, "diverged_mean": 0.5, "reached_mean": 0.0},
+        "unknown": {"loss_final_q50": np.nan, "diverged_mean": 0.0, "reached_mean": 0.0},
+    }  # fmt: skip
+    rows = pd.DataFrame([figures | changed for changed in cases.values()])
+    assert [record["status"] for record in summary_records(rows)] == list(cases)
+    assert summary_records(pd.DataFrame([{"n": 4}]))[0]["status"] == "unknown"
 
 
 def test_reasons_are_one_line_per_configuration_that_fails():

@@ -189,8 +189,25 @@ def render_reasons(counts: pd.DataFrame, summary: pd.DataFrame) -> Text | None:
 
 
 def summary_records(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Turn a summary into JSON-ready records; NaN and inf are null, `reached_*` says which."""
-    return records(summary)
+    """Turn a summary into JSON-ready records; NaN and inf are null, and `status` says why.
+
+    It is diverged (most runs did), reached (most got to the target), seldom (some did), never, or
+    unknown: nothing was learned.
+    """
+    rows = zip(records(summary), summary.to_dict("records"), strict=True)
+    return [record | {"status": _status(row)} for record, row in rows]
+
+
+def _status(row: Row) -> str:
+    if row.get("diverged_mean", 0.0) >= 0.5:
+        return "diverged"
+    median = row.get("loss_final_q50", math.nan)
+    if median != median:
+        return "unknown"
+    reached = row.get("reached_mean", math.nan)
+    return "unknown" if reached != reached else (
+        "reached" if reached >= 0.5 else "seldom" if reached > 0 else "never"
+    )  # fmt: skip
 
 
 def _identity(summary: pd.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.compare import is_duration
@@ -31,12 +32,22 @@ _PERCENTAGES = ("_rate", "_utilization", "availability")
 
 
 def usual_metric(frame: pd.DataFrame) -> str:
-    """Choose what to decide by: time to target, else final loss, else samples per second."""
+    """Choose what to decide by: time to target, else final loss, else samples per second.
+
+    Runs that learned and all diverged are to be judged by the loss that none of them has.
+    """
     if "reached" in frame and frame["reached"].any():
         return TO_TARGET
-    if "loss_final" in frame and frame["loss_final"].notna().any():
+    if "loss_final" in frame and (frame["loss_final"].notna().any() or diverged(frame).any()):
         return "loss_final"
     return "samples_per_s" if "samples_per_s" in frame else "time_s"
+
+
+def diverged(runs: pd.DataFrame) -> np.ndarray:
+    """Tell which runs diverged `[run]`."""
+    if "status" not in runs:
+        return np.zeros(len(runs), bool)
+    return runs["status"].astype(str).str.contains("diverged").to_numpy(bool)
 
 
 def check_metric(frame: pd.DataFrame, metric: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxwan.bench.timing import line, note
 
-INSTALL = "pip install 'jaxwan[bench]'"
+INSTALL = "pip install '.[bench]'"
 
 
 class Model(NamedTuple):

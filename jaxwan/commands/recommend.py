@@ -144,7 +144,7 @@ def tell_recommendation(found: Recommendation) -> None:
     out.print(plans_table(found), highlight=False)
     for name, text in found.blocks.items():
         out.print(Text(f"\n{name}", style="cyan"))
-        out.print(Text(text))
+        out.print(Text(text), soft_wrap=True)  # broken lines would not be read again
     out.print(Text("\n" + "\n".join(found.notes), style="dim"))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxwan.experiment.catalog import load_challenge
 from jaxwan.experiment.errors import InputError
-from jaxwan.experiment.lower import config_id, learn_plan, world_plan
+from jaxwan.experiment.lower import learn_plan, world_plan
 from jaxwan.experiment.resolve import failures_for, resolve
 from jaxwan.experiment.resolved import Resolved, Scenario
 from jaxwan.experiment.spec import Experiment
@@ -244,8 +244,3 @@ def _with_variants(kept: list[Candidate], plans: int) -> list[Candidate]:
 def timing_of(found: Sequence[Candidate]) -> list[Resolved]:
     """Return the timing-only experiments of candidates."""
     return [replace(one.resolved, timing_only=True, steps=TIMED_STEPS) for one in found]
-
-
-def ids_of(found: Sequence[Candidate]) -> dict[str, Candidate]:
-    """Return candidates by the digest of their configuration."""
-    return {config_id(one.resolved): one for one in found}

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.humane import duration, number, percent
-from jaxwan.decide.blocks import blocks
+from jaxwan.analysis.verdict import factor
+from jaxwan.decide.blocks import Other, blocks
 from jaxwan.decide.candidates import (
     PLANS,
     PROGRAMS,
@@ -28,16 +29,24 @@ from jaxwan.decide.candidates import (
 from jaxwan.decide.race import Race, Tell, race
 from jaxwan.experiment.errors import InputError, shown, unknown_name
 from jaxwan.experiment.lower import config_id
-from jaxwan.experiment.model_size import Model, model_of, scenario_for
+from jaxwan.experiment.model_size import (
+    PROXY_FLOOR,
+    PROXY_START,
+    Model,
+    model_of,
+    scenario_for,
+)
 from jaxwan.experiment.prices import device
 from jaxwan.experiment.resolve import resolve
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.spec import Experiment
-from jaxwan.stats.intervals import mean_interval
+from jaxwan.stats.intervals import Interval, mean_interval
 from jaxwan.sweep import plan_job, run_in_memory
 
 METRICS = {"time": "time_to_target_s", "cost": "cost_usd", "energy": "energy_j"}
 FIGURES = {"time": "hours", "cost": "usd", "energy": "kwh"}
+WORSE = {"time": "slower", "cost": "dearer", "energy": "more energy"}
+MOSTLY = 0.5  # share of runs that reach the target, from which on their mean tells something
 BATCH_TOKENS = 65_536  # of one worker's step
 TOKENS_A_PARAMETER = 20  # Hoffmann et al. 2022
 TIMED_SEEDS, BLOCK, MOST = 4, 32, 96
@@ -45,6 +54,7 @@ KWH = 3.6e6
 HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
 NUMBER = r"(\d+(?:\.\d+)?(?:e\d+)?)"
 BASELINE = ("sync", 1, "none")
+_RATIOS = ("ratio", "ratio_lo", "ratio_hi")
 LIMITS = (
     "A small decoder learned, not the full model: how a larger H or a harsher compressor slows "
     "learning is the proxy's, and so are its learning rates.",
@@ -202,7 +212,7 @@ def recommend(
     say(f"racing {len(left.plans)} plans")
     asked: dict[str, Any] = {"confidence": confidence, "delta": delta, "most": most, "tell": tell}
     raced, table = _raced(left.plans, METRICS[metric], samples, limit, asked)
-    told = _told(own, left, len(found), wanted, batch_tokens, raced, table)
+    told = _told(own, left, len(found), wanted, batch_tokens, raced, table, WORSE[metric])
     took = {"timing": middle - began, "racing": time.process_time() - middle}
     return told._replace(cpu_s=took)
 
@@ -212,8 +222,11 @@ def _check(
 ) -> None:
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    if most < 2 or not 1 <= batch_tokens <= 10**9 or (target is not None and not target > 0):
-        raise InputError("most must be at least 2, batch_tokens at least 1, target above 0")
+    if most < 2 or not 1 <= batch_tokens <= 10**9:
+        raise InputError("most must be at least 2, batch_tokens at least 1")
+    if target is not None and not PROXY_FLOOR < target < PROXY_START:
+        raise InputError(f"expected a loss between the proxy's floor, {PROXY_FLOOR:g}, and where "
+                         f"it starts, {PROXY_START:g}, got {target:g}", "target")  # fmt: skip
     if tokens is not None and not 0 < tokens < math.inf:
         raise InputError(f"expected a number above 0, got {tokens:g}", "tokens")
 
@@ -240,12 +253,13 @@ def _raced(
 def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> pd.DataFrame:
     """Return one row a plan: hours, dollars and kWh of a whole training with their intervals.
 
-    Where synchronous training never reaches the target, the plan that takes fewest samples stands
-    for it.
+    A plan of which under half of the runs reach the target has none: those that do are the lucky
+    ones. Where synchronous training is such, the plan that takes fewest samples stands for it.
     """
     runs = raced.runs
+    reached = runs.groupby("strategy")["reached"].mean()
     samples_each = runs["samples_per_s"] * runs["time_to_target_s"]
-    taken = samples_each.groupby(runs["strategy"]).mean()
+    taken = samples_each.groupby(runs["strategy"]).mean().where(reached >= MOSTLY)
     sync = [name for name, one in names.items() if one.learning == BASELINE]
     usual = float(taken.get(sync[0], np.nan)) if sync else np.nan
     scale = samples / (usual if usual > 0 else float(taken.min()))
@@ -255,11 +269,11 @@ def whole_training(raced: Race, names: dict[str, Candidate], samples: float) -> 
         column = FIGURES[figure]
         for place, name in enumerate(table["setting"]):
             values = runs.loc[runs["strategy"] == name, metric].dropna().to_numpy()
-            sides = mean_interval(values, raced.best.confidence) if len(values) else None
+            known = len(values) and reached[name] >= MOSTLY
+            sides = mean_interval(values, raced.best.confidence) if known else None
             for side, key in (("mean", ""), ("low", "_lo"), ("high", "_hi")):
                 value = np.nan if sides is None else float(getattr(sides, side))
                 table.loc[place, column + key] = value * scale / length
-    reached = runs.groupby("strategy")["reached"].mean()
     return table.assign(reached=table["setting"].map(reached).astype(float))
 
 
@@ -267,38 +281,71 @@ def within(
     raced: Race, table: pd.DataFrame, names: dict[str, Candidate], limit: Budget, metric: str,
     asked: dict[str, Any],
 ) -> tuple[Race, pd.DataFrame]:  # fmt: skip
-    """Return the race and table of the plans within the budget, where the winner is not."""
-    over = (table["hours"] > limit.hours) | (table["usd"] > limit.usd)
-    table = table.assign(over_budget=over.to_numpy(bool))
-    kept = [names[name] for name in table.loc[~table["over_budget"], "setting"]]
-    if not table["over_budget"].iloc[0] or len(kept) < 2:
+    """Return the race and table of the plans within the budget, where the winner is not.
+
+    What a plan without figures takes is unknown: neither within a budget nor over it.
+    """
+    tops = (("hours", limit.hours), ("usd", limit.usd))
+    over = np.any([table[name] > top for name, top in tops], axis=0)
+    inside = np.all([(table[name] <= top) | np.isinf(top) for name, top in tops], axis=0)
+    table = table.assign(over_budget=over, within_budget=inside)
+    kept = [names[name] for name in table.loc[inside, "setting"]]
+    if inside[0] or not kept:
         return raced, table
+    nothing = dict.fromkeys(("probability", *_RATIOS), np.nan) | {"winner": False, "tied": False}
+    gone = table[~inside].assign(**nothing)
+    if len(kept) == 1:
+        return raced, pd.concat([table[inside].assign(**nothing), gone], ignore_index=True)
     again = race([one.resolved for one in kept], metric, **asked)
     rows = again.best.table.set_index("setting")
     front = table.set_index("setting").loc[list(rows.index)]
-    front = front.assign(**{name: rows[name] for name in ("winner", "tied", "probability", "n")})
-    gone = table[table["over_budget"]].assign(winner=False, tied=False, probability=np.nan)
+    told = ("winner", "tied", "probability", "n", *_RATIOS)
+    front = front.assign(**{name: rows[name] for name in told})
     return again, pd.concat([front.reset_index(), gone], ignore_index=True)
 
 
 def _told(
     own: Model, left: Pruned, considered: int, tokens: float, batch_tokens: int, raced: Race,
-    table: pd.DataFrame,
+    table: pd.DataFrame, worse: str,
 ) -> Recommendation:  # fmt: skip
     """Put the answer together."""
-    by_name = {one.name: one for one in left.plans}
+    plans = {one.name: one.resolved for one in left.plans}
     choice = str(table["setting"].iloc[0])
-    chosen = by_name[choice].resolved
+    chosen = plans[choice]
     steps = max(round(tokens / (batch_tokens * len(chosen.workers))), 1)
-    sentence = raced.best.sentence
-    if table["over_budget"].iloc[0]:
-        sentence = f"Nothing raced stays within the budget. {sentence}"
     notes = [*_memory(own, chosen), *LIMITS, *_unsure(raced, table)]
+    told = blocks(chosen, steps, _others(raced, table, plans, worse))
     return Recommendation(
-        choice, sentence, raced.certified, table, left.reasons, considered, own, tokens, steps,
-        blocks(chosen, steps), chosen,
-        {name: one.resolved for name, one in by_name.items()}, raced, notes, {},
+        choice, _sentence(raced, table), raced.certified, table, left.reasons, considered, own,
+        tokens, steps, told, chosen, plans, raced, notes, {},
     )  # fmt: skip
+
+
+def _sentence(raced: Race, table: pd.DataFrame) -> str:
+    """Say the choice, and where no plan is known to keep within the budget, that."""
+    first, said = table.iloc[0], raced.best.sentence
+    if not first["within_budget"]:
+        verb = "stays" if table["over_budget"].all() else "is known to stay"
+        return f"Nothing raced {verb} within the budget. {said}"
+    if first["setting"] != raced.best.verdicts[0].winner and table["within_budget"].sum() == 1:
+        return f"Use {first['setting']}: nothing else raced is known to stay within the budget."
+    return said
+
+
+def _others(
+    raced: Race, table: pd.DataFrame, plans: dict[str, Resolved], worse: str
+) -> list[Other]:  # fmt: skip
+    """Return what else may be used: within the budget and with figures, best first."""
+    rows = table.iloc[1:]
+    rows = rows[rows["within_budget"] & rows["hours"].notna()]
+    found = []
+    for row in rows.to_dict("records"):
+        mean, low, high = (float(row[name]) for name in _RATIOS)
+        ratio = Interval(mean, low, high, int(row["n"]))
+        much, interval = factor(ratio, raced.best.confidence) if mean > 0 else ("", "")
+        apart = f"{much} {worse} ({interval})" if much else ""
+        found.append(Other(str(row["setting"]), plans[str(row["setting"])], apart))
+    return found
 
 
 def _memory(own: Model, chosen: Resolved) -> list[str]:

@@ -50,7 +50,8 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("Ray is not installed; pip install 'jaxwan[ray]'", "ray") from None
+        hint = "in jaxwan's folder, pip install '.[ray]'"
+        raise InputError(f"Ray is not installed; {hint}", "ray") from None
     return ray
 
 

@@ -26,7 +26,13 @@ from jaxwan.analysis.report.figures import (
 )
 from jaxwan.analysis.report.matter import OWN, Matter, targets_matter
 from jaxwan.analysis.tornado_plot import HIGH, LOW, drawable
-from jaxwan.analysis.wording import config_labels, metric_title, setting_text, setting_title
+from jaxwan.analysis.wording import (
+    config_labels,
+    diverged,
+    metric_title,
+    setting_text,
+    setting_title,
+)
 from jaxwan.columns import identity_columns
 from jaxwan.stats.intervals import mean_interval, quantile_interval
 
@@ -49,12 +55,17 @@ class Point(NamedTuple):
 
 
 def pareto_points(matter: Matter) -> dict[str, list[Point]]:
-    """Return, per place, the configurations whose time and cost are known."""
+    """Return, per place, the configurations whose time and cost are known.
+
+    One of which most runs diverged is none to choose, however cheap.
+    """
     timed = TO_TARGET if targets_matter(matter) else "time_s"
     found = {}
     for place, here in matter.frame.groupby("_place", sort=False):
         rows = []
         for label, runs in here.groupby("_label", sort=False):
+            if diverged(runs).mean() >= 0.5:
+                continue
             values = values_of(runs, timed)
             time = float(np.median(np.where(np.isfinite(values), values, np.inf)))
             loss = values_of(runs, "loss_final") if "loss_final" in runs else np.full(1, np.nan)
@@ -88,6 +99,7 @@ def pareto(matter: Matter) -> list[Figure]:
         for axis, sizes in (("xaxis", [p.time_s / length for p in points]),
                             ("yaxis", [p.cost_usd for p in points])):  # fmt: skip
             layout[axis] |= log_ticks(sizes) if layout[axis]["type"] == "log" else {}
+            layout[axis] |= _around(sizes) if min(sizes) == max(sizes) else {}
         layout["margin"] |= {"r": 24, "t": 16}
         layout["showlegend"] = False
         marker = _marker(points)
@@ -95,9 +107,9 @@ def pareto(matter: Matter) -> list[Figure]:
             "type": "scatter", "mode": "markers+text", "marker": marker,
             "x": rounded([point.time_s / length for point in points]),
             "y": rounded([point.cost_usd for point in points]),
-            "text": [_number_of(points, point) for point in points],
+            "text": _texts(points),
             "textposition": "top center", "cliponaxis": False,
-            "customdata": [[point.label, _or_dash(point.loss)] for point in points],
+            "customdata": [[point.label, or_dash(point.loss)] for point in points],
             "hovertemplate": "%{customdata[0]}<br>%{x:.3g} " + unit
             + ", %{y:.3g} USD, loss %{customdata[1]}<extra></extra>",
         }  # fmt: skip
@@ -121,12 +133,27 @@ def _marker(points: list[Point]) -> dict[str, Any]:
     return marker
 
 
-def _number_of(points: list[Point], point: Point) -> str:
-    best = [each for each in points if each.best]
-    return str(best.index(point) + 1) if point.best else ""
+def numbers(points: list[Point]) -> list[int]:
+    """Number what nothing else beats; equal ones share their number, and the rest have 0."""
+    keys = [tuple(f"{value:.4g}" for value in point[1:4]) for point in points]
+    order = list(dict.fromkeys(key for key, p in zip(keys, points, strict=True) if p.best))
+    return [order.index(key) + 1 if point.best else 0
+            for key, point in zip(keys, points, strict=True)]  # fmt: skip
 
 
-def _or_dash(value: float) -> str:
+def _texts(points: list[Point]) -> list[str]:
+    """Write every number once, or the texts of equal points lie on one another."""
+    own = numbers(points)
+    return [str(one) if one and one not in own[:place] else "" for place, one in enumerate(own)]
+
+
+def _around(sizes: list[float]) -> dict[str, Any]:
+    """Return an axis from 0 for a single value: left alone, plotly goes one below and above."""
+    return {"range": [0, 2 * sizes[0] or 1.0]}
+
+
+def or_dash(value: float) -> str:
+    """Write a loss, or a dash where there is none."""
     return f"{value:.3g}" if math.isfinite(value) else "–"
 
 
@@ -189,6 +216,7 @@ def _stacked(
     layout["xaxis"] |= {"tickformat": ticks, "rangemode": "tozero"}
     layout["legend"] = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom",
                         "traceorder": "normal"}  # fmt: skip
+    layout["showlegend"] = True  # of a single part too: it is named nowhere else
     return Figure("", data, layout, row_height(len(names)) + 20, wide=True)
 
 
@@ -322,5 +350,5 @@ def _response(
     ]  # fmt: skip
 
 
-__all__ = ["contributions", "failures", "pareto", "pareto_points", "responses", "staleness",
-           "style", "tornado"]  # fmt: skip
+__all__ = ["contributions", "failures", "numbers", "or_dash", "pareto", "pareto_points",
+           "responses", "staleness", "style", "tornado"]  # fmt: skip

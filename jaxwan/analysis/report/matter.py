@@ -14,7 +14,7 @@ from jaxwan.analysis.best_table import measured
 from jaxwan.analysis.outcomes import prefers_larger
 from jaxwan.analysis.places import Question, by_place, place_label, place_of, told_apart
 from jaxwan.analysis.sensitivity import sensitivity
-from jaxwan.analysis.wording import check_metric, metric_title, usual_metric
+from jaxwan.analysis.wording import check_metric, diverged, metric_title, usual_metric
 
 OWN = ("_place", "_label")  # columns the report adds
 _SAID = 3  # places whose verdicts are all said where no configuration suits them all
@@ -139,7 +139,15 @@ def _effects(frame: pd.DataFrame, metric: str, confidence: float) -> pd.DataFram
 
 
 def verdict(matter: Matter) -> str:
-    """Say what the sweep decides, in the words of `jaxwan best`; of few places, each."""
+    """Say what the sweep decides, in the words of `jaxwan best`; of few places, each.
+
+    Where every run diverged, that comes first, whatever metric was asked for.
+    """
+    said = _decided(matter)
+    return f"Every run diverged. {said}" if diverged(matter.frame).all() else said
+
+
+def _decided(matter: Matter) -> str:
     found = [choice.verdict for choice in matter.choices.values()]
     if not matter.decides:
         return _of_one(matter)
@@ -151,13 +159,25 @@ def verdict(matter: Matter) -> str:
 
 
 def decision(matter: Matter) -> dict[str, Any]:
-    """Return what the sweep decides as JSON-ready data, place by place."""
+    """Return what the sweep decides as JSON-ready data, place by place.
+
+    A place's `status` is chosen, single (one configuration stands there), diverged (all its runs
+    did) or nothing (no run has a value).
+    """
     places = [
-        {"place": place, "best": judged.verdict.winner, "tied": judged.verdict.tied}
+        {"place": place, "best": judged.verdict.winner, "tied": judged.verdict.tied,
+         "status": _status(matter, place, judged)}
         for place, judged in matter.choices.items()
-    ]
+    ]  # fmt: skip
     facts = {"metric": matter.metric, "confidence": matter.confidence}
     return facts | {"sentence": verdict(matter), "places": places}
+
+
+def _status(matter: Matter, place: str, judged: Judged) -> str:
+    if judged.verdict.winner is not None:
+        return "chosen" if judged.verdict.runner_up is not None else "single"
+    lost = diverged(matter.frame[matter.frame["_place"] == place]).all()
+    return "diverged" if lost else "nothing"
 
 
 def _of_one(matter: Matter) -> str:

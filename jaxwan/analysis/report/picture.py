@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from jaxwan.analysis.humane import duration_unit
 from jaxwan.analysis.plots import line_of, save
-from jaxwan.analysis.report.breakdown import Point, pareto_points
+from jaxwan.analysis.report.breakdown import Point, numbers, or_dash, pareto_points
 from jaxwan.analysis.report.figures import COLORS
 from jaxwan.analysis.report.matter import Matter, learned, targets_matter, verdict
 from jaxwan.analysis.tornado_plot import draw_tornado, drawable
@@ -100,16 +100,17 @@ def _draw_trade(axis: Axes, matter: Matter, points: list[Point]) -> None:
         axis.remove()
         return
     length, unit = duration_unit(max(point.time_s for point in points))
-    best = [point for point in points if point.best]
-    for point in points:
+    orders = numbers(points)
+    for at, (order, point) in enumerate(zip(orders, points, strict=True)):
         color = _color(matter, point.label)["color"]
         if not point.best:
             axis.scatter(point.time_s / length, point.cost_usd, s=28, color=color, alpha=0.6)
             continue
-        order = best.index(point) + 1
         name = textwrap.shorten(point.label, 44, placeholder="…")
         axis.scatter(point.time_s / length, point.cost_usd, s=70, color=color,
-                     edgecolors="#222222", label=f"{order}  {name} ({point.loss:.3g})")
+                     edgecolors="#222222", label=f"{order}  {name} ({or_dash(point.loss)})")
+        if order in orders[:at]:  # lies on one that is named
+            continue
         axis.annotate(str(order), (point.time_s / length, point.cost_usd),
                       xytext=(6, 3 if order % 2 else -9), textcoords="offset points",
                       fontsize=8.5)  # fmt: skip

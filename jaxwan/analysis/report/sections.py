@@ -195,16 +195,18 @@ def _trade(matter: Matter) -> Section:
     heads = ["where", "", "configuration", "time", "cost (USD)", "final loss"]
     rows = []
     for place, points in breakdown.pareto_points(matter).items():
-        for place_number, point in enumerate([p for p in points if p.best], 1):
+        for order, point in zip(breakdown.numbers(points), points, strict=True):
+            if not point.best:
+                continue
             loss = number(point.loss) if math.isfinite(point.loss) else "–"
-            rows.append([escape(place), str(place_number), f"<b>{escape(point.label)}</b>",
+            rows.append([escape(place), str(order), f"<b>{escape(point.label)}</b>",
                          duration(point.time_s), number(point.cost_usd), loss])  # fmt: skip
     if len(matter.places) == 1:
         heads, rows = heads[1:], [row[1:] for row in rows]
     what = "time to target" if targets_matter(matter) else "time"
     note = (
-        f"<p class=note>Median {what}, mean cost, mean final loss. Numbered: nothing else is at "
-        "least as good in all three.</p>"
+        f"<p class=note>Median {what}, mean cost, mean final loss. Numbered: nothing else is "
+        "better in one and at least as good in all three.</p>"
     )
     return Section("trade", "Time, cost and loss", "{figures}" + html_table(heads, rows) + note,
                    drawn)  # fmt: skip

@@ -44,7 +44,7 @@ def _parts(matter: Matter) -> list[Any]:
         for place, points in pareto_points(matter).items() for point in points if point.best
     ]  # fmt: skip
     if trades:
-        parts.append(_titled("Nothing else is at least as good in time, cost and loss", trades))
+        parts.append(_titled("Not beaten in time, cost and loss together", trades))
     if not matter.effects.empty:
         parts.append(render_sensitivity(matter.effects))
     parts.append(_titled("What is missing", _missing(matter)))
