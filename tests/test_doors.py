@@ -156,6 +156,14 @@ def test_one_is_no_plural():
     assert "all: 1 run ·" in out.getvalue()
 
 
+def test_a_damaged_round_is_named_with_what_helps(sweep, tmp_path):
+    runs = rows_and_curves(seeds=3, challenges=("wan_bandwidth",))
+    home = stored(round_folder(tmp_path / "until", 0), runs, 1)
+    (home / "manifest.json").write_text("{}")
+    told = refused("sweep", sweep, "--until", "time_s: 5%", "--out", tmp_path / "until")
+    assert told.startswith(f"{home}/manifest.json is damaged (it has no sweep); move {home} and")
+
+
 def test_rounds_are_not_merged_and_it_is_said(tmp_path):
     runs = rows_and_curves(seeds=3, challenges=("wan_bandwidth",))
     stored(round_folder(tmp_path / "until", 0), runs, 1)
