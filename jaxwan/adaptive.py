@@ -18,7 +18,7 @@ from jaxwan.experiment.errors import InputError
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
 from jaxwan.experiment.sweepfile import Sweep
-from jaxwan.manifest import MANIFEST
+from jaxwan.manifest import MANIFEST, BadManifest
 from jaxwan.results import LEARNED, Results
 from jaxwan.rounds import joined, round_folder, round_folders
 from jaxwan.store import Store
@@ -111,7 +111,13 @@ class _Rounds:
         if self.out is None:
             return
         for folder in round_folders(self.out):
-            begun = Store(folder).manifest.get("sweep", {})
+            try:
+                begun = Store(folder).manifest["sweep"]
+            except BadManifest as error:
+                raise InputError(
+                    f"{error.file} is damaged ({error.why}); move {folder} and the rounds after it "
+                    "away, and the same command runs them again"
+                ) from None
             names, seeds = begun.get("configurations", []), begun.get("seeds", [])
             if not set(names) <= set(self.by_id):
                 raise InputError(f"{self.out} holds another sweep; choose another --out")

@@ -31,7 +31,7 @@ class BadManifest(ValueError):
     def __init__(self, file: Path, why: str, what: str = "is not a jaxwan manifest") -> None:
         remedy = ANEW if most_of(file.parent) else "choose another folder"
         super().__init__(f"{file} {what} ({why}); {remedy}")
-        self.why = why
+        self.file, self.why = file, why
 
 
 def sweep_hash(sweep: Mapping[str, Any]) -> str:

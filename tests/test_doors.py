@@ -1,16 +1,21 @@
 """Doors: a command refuses by option, value and remedy before it does any work."""
 
 import os
+from io import StringIO
 
 import pandas as pd
 import pytest
 from frames import rows_and_curves
+from rich.console import Console
 from typer.testing import CliRunner
 
+from jaxwan.analysis.humane import count
+from jaxwan.analysis.tables import render_summary
 from jaxwan.cli import app
 from jaxwan.commands.shell import file_target
 from jaxwan.experiment.errors import InputError
 from jaxwan.merge import merge
+from jaxwan.results import Results
 from jaxwan.rounds import round_folder
 from jaxwan.store import Store
 
@@ -102,7 +107,8 @@ def test_a_refusal_names_option_value_and_remedy(folder, sweep, tmp_path):
         ([*best, "--delta", "0"], "--delta", "'0'", "above 0"),
         ([*best, "--choose", "fnord"], "--choose", "'fnord'", "compressor"),
         ([*best, "--over", "chalenge"], "--over", "'chalenge'", "did you mean 'challenge'"),
-        ([*best, "--over", "network"], "network", "set in no run", "what varies is compressor"),
+        ([*best, "--over", "network"], "--over", "'network' is set in no run",
+         "what varies is compressor"),
         (["best", sweep, "--metric", "time_s", "--most", "1"], "--most", "1", "2 or more"),
         (["best", folder, "--metric", "seed"], "metric", "'seed'", "time_s"),
         ([*ask, "--most", "1"], "--most", "1", "2 or more"),
@@ -137,8 +143,25 @@ def test_a_decision_on_a_part_of_a_sweep_says_so(tmp_path):
         done = call(*words, *metric)
         assert done.exit_code == 0, (words, done.output, done.exception)
         assert done.stderr.startswith(told)
+    assert told in call("report", home, *metric, "--text").stderr
     done = call("best", home, *metric, "--json")
     assert done.stdout.startswith("{")
+
+
+def test_one_is_no_plural():
+    assert [count(n, "run") for n in (0, 1, 2, 1024)] == ["0 runs", "1 run", "2 runs", "1,024 runs"]
+    frame, curves = rows_and_curves(seeds=1)
+    out = StringIO()
+    Console(file=out, width=200).print(render_summary(Results(frame, curves).summary()))
+    assert "all: 1 run ·" in out.getvalue()
+
+
+def test_a_damaged_round_is_named_with_what_helps(sweep, tmp_path):
+    runs = rows_and_curves(seeds=3, challenges=("wan_bandwidth",))
+    home = stored(round_folder(tmp_path / "until", 0), runs, 1)
+    (home / "manifest.json").write_text("{}")
+    told = refused("sweep", sweep, "--until", "time_s: 5%", "--out", tmp_path / "until")
+    assert told.startswith(f"{home}/manifest.json is damaged (it has no sweep); move {home} and")
 
 
 def test_rounds_are_not_merged_and_it_is_said(tmp_path):

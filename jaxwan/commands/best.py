@@ -87,7 +87,8 @@ def best_command(
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(str(error)) from None
+        place = "--over" if over and str(error).startswith(repr(over)) else ""
+        raise InputError(str(error), place) from None
     if as_json:
         print_json(best_records(found))
     else:

@@ -16,6 +16,7 @@ from jaxwan.commands.shell import (
     out,
     report,
     share_of,
+    warn_unfinished,
     write_file,
 )
 from jaxwan.experiment.errors import InputError
@@ -60,6 +61,7 @@ def report_command(
     if text:
         from jaxwan.analysis.report.text import report_text
 
+        warn_unfinished(folder, results.frame)
         typer.echo(report_text(matter), nl=False)
     else:
         report(results, folder, as_json)

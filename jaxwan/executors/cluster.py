@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -71,6 +73,20 @@ def check_reachable(address: str) -> None:
         raise InputError(f"no Ray cluster at {address!r}: {reason}", "ray") from None
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what Ray's own library writes at every failed try to itself; errors are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def connect(address: str) -> Any:
     """Join a cluster by its address, or start one on this machine with "local".
 
@@ -84,7 +100,8 @@ def connect(address: str) -> Any:
     own: dict[str, Any] = {"num_cpus": core_count(), "include_dashboard": False}
     where = {"address": "local", **own} if address == LOCAL else {"address": address}
     try:
-        ray.init(**where, log_to_driver=False, configure_logging=False)
+        with nullcontext() if address == LOCAL else _hushed():
+            ray.init(**where, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"no Ray cluster at {address!r}: {reason}", "ray") from None
