@@ -48,6 +48,7 @@ FLOORS = {
     "jaxwan.calls": 7,
     "jaxwan.chapters": 7,
     "jaxwan.cli": 7,
+    "jaxwan.__main__": 7,
     "jaxwan.commands": 7,
     "jaxwan.arrays": 7,
     "jaxwan.families": 7,

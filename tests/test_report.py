@@ -183,7 +183,10 @@ def test_the_file_of_the_page_is_the_sweep(matter, tmp_path):
 
 
 def test_the_verdict_names_the_best_of_every_place(matter):
-    assert verdict(matter) == "Use topk: it is the best at all 2 places."
+    assert verdict(matter) == (
+        "Use topk: it is the best at all 2 places; "
+        "others tie with it, or were not watched long enough, at 2."
+    )
     cells = read(page(matter)).cells
     assert cells[:2] == ["wan_bandwidth", "topk"]
     assert cells[2].startswith("≥ ")

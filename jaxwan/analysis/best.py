@@ -316,6 +316,9 @@ def together(verdicts: list[Verdict], question: Question) -> str:
             f"{len(contested)} of {places} places"
         )  # fmt: skip
         said.append(f"Use {wins.index[0]}: it is the best at {where}")
+        tied = sum(bool(found.tied) for found in contested)
+        if tied:
+            said.append(f"others tie with it, or were not watched long enough, at {tied}")
     elif len(wins):
         parts = [f"{name} at {count}" for name, count in wins.items()]
         more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""

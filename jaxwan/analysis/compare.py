@@ -35,6 +35,7 @@ FIGURES = (
     "difference_hi", "ratio", "ratio_lo", "ratio_hi", "p", "p_holm", "variance_reduction",
     "reach_difference", "reach_difference_lo", "reach_difference_hi", "reach_p",
 )  # fmt: skip
+_MOSTLY = 0.5  # of the pairs that must both have reached for a ratio
 _NOTED = 8  # rows without a difference that notes tell of
 
 
@@ -259,7 +260,10 @@ def _measure_times(pairs: Pairs, confidence: float) -> dict[str, Any]:
         unseen = ("mean", "baseline_mean", "difference", "difference_lo", "difference_hi", "p",
                   "variance_reduction")  # fmt: skip
         row |= dict.fromkeys(unseen, np.nan)
-    return row | _bounds("ratio", geometric_ratio(a[both], b[both], confidence)) | counts
+    ratio = Interval(np.nan, np.nan, np.nan, int(both.sum()))
+    if both.mean() >= _MOSTLY:  # else of the lucky few
+        ratio = geometric_ratio(a[both], b[both], confidence)
+    return row | _bounds("ratio", ratio) | counts
 
 
 def _row(a: np.ndarray, b: np.ndarray, gap: Interval, p: float, dropped: int) -> dict[str, Any]:
@@ -377,7 +381,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
         caps = [duration(cap) for cap in sorted(table["horizon_s"].unique())]
         span = caps[0] if len(caps) == 1 else f"{caps[0]} to {caps[-1]}"
         notes.append(f"difference: times capped at {span}, until when every run was watched")
-        notes.append("ratio: of the pairs in which both reached the target")
+        notes.append("ratio: of the pairs in which both reached the target, where half did")
         rows = zip(table.to_dict("records"), place_labels(table), strict=True)
         said = [_reaching(row, label) for row, label in rows if math.isnan(row["difference"])]
         notes += said[:_NOTED]

@@ -24,6 +24,7 @@ from jaxwan.decide.select import Look, Selection, equal_allocation, look_sizes, 
 from jaxwan.experiment.errors import InputError, unknown_name
 from jaxwan.experiment.lower import config_id
 from jaxwan.experiment.resolved import Resolved
+from jaxwan.stats.intervals import Interval
 from jaxwan.sweep import distinct, plan_job, run_in_memory
 
 FIRST, MOST = 64, 1024
@@ -202,8 +203,14 @@ def _under_looks(found: Judged, selection: Selection, place: Place, question: Qu
         tied=pd.Series(settings).isin(selection.tied),
         watched_s=pd.Series(np.where(unseen, longest_watch(place), np.nan), index=settings),
     )
+    rows.loc[unseen, ["ratio", "ratio_lo", "ratio_hi", "p_holm"]] = np.nan
+    if unseen.any():  # a probability would rest on what nobody saw
+        rows["probability"] = np.nan
     tied = [place.settings[j] for j in selection.tied]
+    hidden = found.verdict.runner_up in {place.settings[j] for j in np.flatnonzero(unseen)}
     verdict = found.verdict._replace(
+        ratio=Interval(np.nan, np.nan, np.nan, 0) if hidden else found.verdict.ratio,
+        probability=np.nan if unseen.any() else found.verdict.probability,
         tied=[name for name in tied if name != found.verdict.winner],
         regret=selection.regret / scale,
         sure=question.confidence if selection.certified else np.nan,

@@ -1,0 +1,5 @@
+"""Run the command line as `python -m jaxwan`."""
+
+from jaxwan.cli import main
+
+main()
