@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxwan.analysis.censored import censored_summary
-from jaxwan.analysis.outcomes import check_metric
+from jaxwan.analysis.outcomes import LOSSES, check_metric
 from jaxwan.columns import (
     COLUMNS,
     CURVE_COLUMNS,
@@ -37,7 +37,6 @@ DEFAULT_METRICS = (
 )
 _KEYS = ("config_id", "config_index", "seed")
 _ENDS = ("status", "reached", "time_s")  # of a run
-_LOSSES = ("loss_final", "loss_best")
 LEARNED = tuple(name for name, column in COLUMNS.items() 
                 if (column.group, column.dtype) == ("learning", "float64"))  # fmt: skip
 _QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
@@ -282,7 +281,7 @@ def summary_row(
 def _reduce(runs: pd.DataFrame, name: str, confidence: float) -> dict[str, Any]:
     if name == "time_to_target_s":
         return _reduce_censored(runs, name, confidence)
-    if name in _LOSSES and "status" in runs:
+    if name in LOSSES and "status" in runs:
         return _reduce_loss(runs, name, confidence)
     if pd.api.types.is_bool_dtype(runs[name]):
         known = runs[name].dropna()

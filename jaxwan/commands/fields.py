@@ -1,4 +1,7 @@
-"""Members as fields of an experiment on the command line: `kind:knob=value,knob=value`."""
+"""An experiment's fields as options of the command line, and members in them.
+
+A member is written `kind:knob=value,knob=value`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ Member = Annotated[
     str | None,
     typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="The challenge's own unless told."),
 ]
+Scenario = Annotated[str, typer.Option(help="A scenario's name or file.")]
+Challenge = Annotated[str, typer.Option(help="A challenge's or fleet's.")]
+Network = Annotated[str | None, typer.Option(help="Replaces every link.")]
+Buffer = Annotated[int | None, typer.Option(help="Contributions per update.")]
+Steps = Annotated[int | None, typer.Option(help="Local steps per worker.")]
 
 
 def value_of(text: str) -> Any:

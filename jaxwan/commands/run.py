@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxwan.cache import keep_programs
-from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.fields import Buffer, Challenge, Member, Network, Scenario, Steps, member_of
 from jaxwan.commands.shell import RESUME, AsJson, err, interruptible, report, report_folder
 from jaxwan.commands.status import tell_shard
 from jaxwan.experiment.errors import InputError
@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run_command(
-    scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
-    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "baseline",
-    network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
+    scenario: Scenario = "simple",
+    challenge: Challenge = "baseline",
+    network: Network = None,
     strategy: Member = None,
     compressor: Member = None,
     aggregator: Member = None,
@@ -34,9 +34,9 @@ def run_command(
     ] = None,
     transport: Annotated[str | None, typer.Option(help="Ideal, reno, cubic or bbr.")] = None,
     workers: Annotated[int | None, typer.Option(help="Repeats or cuts the fleet.")] = None,
-    buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
+    buffer: Buffer = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 16,
-    steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
+    steps: Steps = None,
     timing_only: Annotated[bool, typer.Option("--timing-only", help="Train nothing.")] = False,
     fidelity: Annotated[str | None, typer.Option(help="Proxy, or the full model.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Keep the results here.")] = None,

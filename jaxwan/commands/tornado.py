@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxwan.cache import keep_programs
-from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.fields import Challenge, Member, Network, Scenario, member_of
 from jaxwan.commands.shell import (
     AsJson,
     err,
@@ -32,9 +32,9 @@ def tornado_command(
     folder: Annotated[
         Path | None, typer.Argument(help="A results folder to tell of; runs nothing.")
     ] = None,
-    scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
-    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "unreliable",
-    network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
+    scenario: Scenario = "simple",
+    challenge: Challenge = "unreliable",
+    network: Network = None,
     strategy: Annotated[
         str | None,
         typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="With local steps, so that H can vary."),

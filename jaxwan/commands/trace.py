@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jaxwan.analysis.humane import duration, percent
 from jaxwan.cache import keep_programs
-from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.fields import Buffer, Challenge, Member, Network, Scenario, Steps, member_of
 from jaxwan.commands.shell import AsJson, out, print_json
 from jaxwan.experiment.errors import InputError
 
@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def trace_command(
-    scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
-    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "baseline",
-    network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
+    scenario: Scenario = "simple",
+    challenge: Challenge = "baseline",
+    network: Network = None,
     strategy: Member = None,
     compressor: Member = None,
     aggregator: Member = None,
@@ -34,8 +34,8 @@ def trace_command(
         str | None, typer.Option(metavar="KIND[:KNOB=VALUE,…]", help="A star unless told.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="The fleet is repeated to it.")] = None,
-    buffer: Annotated[int | None, typer.Option(help="Contributions per update.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
+    buffer: Buffer = None,
+    steps: Steps = None,
     seed: Annotated[int, typer.Option(help="Whose luck.")] = 0,
     start_s: Annotated[
         float | None, typer.Option("--from", help="Second at which the picture begins.")

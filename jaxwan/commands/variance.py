@@ -10,7 +10,7 @@ from rich.table import Table
 
 from jaxwan.analysis.humane import count, percent
 from jaxwan.cache import keep_programs
-from jaxwan.commands.fields import Member, member_of
+from jaxwan.commands.fields import Challenge, Member, Network, Scenario, Steps, member_of
 from jaxwan.commands.shell import AsJson, out, print_json
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ def register(app: typer.Typer) -> None:
 
 def variance_command(
     metric: Annotated[str, typer.Option("--metric", help="A numeric result.")] = "time_s",
-    scenario: Annotated[str, typer.Option(help="A scenario's name or file.")] = "simple",
-    challenge: Annotated[str, typer.Option(help="A challenge's or fleet's.")] = "unreliable",
-    network: Annotated[str | None, typer.Option(help="Replaces every link.")] = None,
+    scenario: Scenario = "simple",
+    challenge: Challenge = "unreliable",
+    network: Network = None,
     transport: Annotated[str | None, typer.Option(help="Ideal, reno, cubic or bbr.")] = None,
     strategy: Member = None,
     compressor: Member = None,
     aggregator: Member = None,
     seeds: Annotated[int, typer.Option(help="Seeds; six times as many runs.")] = 256,
-    steps: Annotated[int | None, typer.Option(help="Local steps per worker.")] = None,
+    steps: Steps = None,
     timing_only: Annotated[bool, typer.Option("--timing-only", help="Train nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
