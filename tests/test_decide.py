@@ -216,6 +216,10 @@ def test_a_race_does_not_settle_what_was_hardly_watched():
     assert (one.winner, one.tied) == ("no compressor", ["int8"])
     assert "int8 was watched only until 5.00 s" in one.sentence
     assert found.spent == 3 * 64
+    ratios = found.best.table.set_index("setting")["ratio"]
+    assert np.isnan(ratios["int8"])
+    assert ratios["topk"] == pytest.approx(3, rel=0.1)
+    assert found.best.table["probability"].isna().all()
 
 
 def test_a_race_without_seeds_left_promises_nothing():

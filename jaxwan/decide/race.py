@@ -203,7 +203,7 @@ def _under_looks(found: Judged, selection: Selection, place: Place, question: Qu
         tied=pd.Series(settings).isin(selection.tied),
         watched_s=pd.Series(np.where(unseen, longest_watch(place), np.nan), index=settings),
     )
-    rows.loc[unseen, ["ratio", "ratio_lo", "ratio_hi", "p_holm"]] = np.nan
+    rows.loc[rows["watched_s"].notna(), ["ratio", "ratio_lo", "ratio_hi", "p_holm"]] = np.nan
     if unseen.any():  # a probability would rest on what nobody saw
         rows["probability"] = np.nan
     tied = [place.settings[j] for j in selection.tied]
